@@ -1,0 +1,5 @@
+//! The gate: who may come in.
+
+pub mod limits;
+pub mod origin;
+pub mod peer;

@@ -1,0 +1,3 @@
+//! HTTP: listeners, routes, and the hand-over of a socket to the hub.
+
+pub mod path;

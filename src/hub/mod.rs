@@ -1,0 +1,3 @@
+//! The hub: shards, each a thread with its own sessions; the hot path. No configuration file, no HTTP.
+
+pub mod index;
