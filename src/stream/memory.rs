@@ -30,8 +30,9 @@ pub(super) struct Memory {
     bytes: AtomicU64,
     unread: AtomicU64,
     now: AtomicU64,
-    /// Two who make room at once would each drop one event too many.
-    making_room: Mutex<()>,
+    /// When what is past its age was last dropped to make room. Two who make room at once would each drop one event too
+    /// many.
+    making_room: Mutex<Time>,
 }
 
 impl Memory {
@@ -41,7 +42,7 @@ impl Memory {
             bytes: 0.into(),
             unread: 0.into(),
             now: 0.into(),
-            making_room: Mutex::new(()),
+            making_room: Mutex::new(Time(0)),
         }
     }
 
@@ -76,12 +77,16 @@ impl Memory {
         self.unread.load(Relaxed) > self.limit.load(Relaxed) / 2
     }
 
-    /// Drops the oldest event of all partitions until there is room, or nothing is left that every reader has seen.
+    /// Drops what is past its age, then the oldest event of all partitions, until there is room, or nothing is left that every reader has seen.
     pub fn make_room(&self, partitions: &[Arc<Partition>]) {
         if !self.is_over() {
             return;
         }
-        let _one = self.making_room.lock().expect("nothing panics while it makes room");
+        let mut retired = self.making_room.lock().expect("nothing panics while it makes room");
+        if *retired < self.now() {
+            *retired = self.now();
+            partitions.iter().for_each(|partition| partition.retire());
+        }
         while self.is_over() {
             let oldest = partitions.iter().filter_map(|partition| Some((partition.oldest()?, partition)));
             let Some((_, partition)) = oldest.min_by_key(|(time, _)| *time) else { return };
@@ -89,7 +94,8 @@ impl Memory {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether more is held than may be.
+    pub fn is_over(&self) -> bool {
         self.bytes.load(Relaxed) > self.limit.load(Relaxed)
     }
 }

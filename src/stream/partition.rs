@@ -215,9 +215,18 @@ impl Partition {
         Some(self.oldest.load(Ordering::Relaxed)).filter(|time| *time != NOTHING).map(Time)
     }
 
-    /// Drops the oldest event that every reader has seen, for memory.
+    /// Drops what is past its retention.
+    pub(super) fn retire(&self) {
+        self.with(|_| ());
+    }
+
+    /// Drops the oldest event that every reader has seen, if memory still asks for it.
     pub(super) fn evict(&self) {
-        self.with(State::evict);
+        self.with(|state| {
+            if self.memory.is_over() {
+                state.evict();
+            }
+        });
     }
 
     /// Whether its slowest reader is so far behind that it takes no more.
@@ -241,6 +250,8 @@ impl Partition {
         let mut state = self.state.lock().expect("nothing panics while it holds a partition");
         let before = state.held();
         state.retire(self.memory.now());
+        self.memory.settle(before, state.held());
+        let before = state.held();
         let result = act(&mut state);
         self.memory.settle(before, state.held());
         self.head.store(state.log().head(), Ordering::Release);
