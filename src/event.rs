@@ -134,6 +134,11 @@ impl Event {
         write_digits(self.position, 10, out);
     }
 
+    /// The payload parsed, if it is JSON.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        (self.payload.kind == Kind::Json).then(|| serde_json::from_slice(&self.payload.bytes).ok()).flatten()
+    }
+
     /// The id as text.
     pub fn id(&self) -> String {
         let mut id = Vec::with_capacity(self.place.stream.len() + 29);

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::index::Index;
 use crate::select::Where;
+use crate::session::endpoint::OnSlow;
 use crate::session::terms::Pacing;
 use crate::topic::Pattern;
 use crate::wire::form::Form;
@@ -36,6 +37,8 @@ pub struct Audience {
     pub members: Vec<u32>,
     /// Which encoded form they get.
     pub class: u32,
+    /// What happens to a member that is slow.
+    pub on_slow: OnSlow,
     /// Stretches of the class's block, adjacent ones joined.
     pub stretches: Vec<(u32, u32)>,
     /// Which events of the batch those are, by number.
@@ -72,6 +75,7 @@ impl Audiences {
             key: key.clone(),
             members: Vec::new(),
             class: NONE,
+            on_slow: OnSlow::Disconnect,
             stretches: Vec::new(),
             events: Vec::new(),
             paced: Vec::new(),
@@ -151,6 +155,11 @@ impl Audiences {
     /// One of them.
     pub fn get_mut(&mut self, id: u32) -> &mut Audience {
         &mut self.slab[id as usize]
+    }
+
+    /// After the endpoints changed: what an audience has from its endpoint is set anew.
+    pub fn refit(&mut self, mut set: impl FnMut(&mut Audience)) {
+        self.slab.iter_mut().for_each(|(_, audience)| set(audience));
     }
 
     /// How many audiences and patterns.

@@ -61,6 +61,11 @@ impl Fanout {
         self.ragged.push(audience);
     }
 
+    /// The positions before the batch.
+    pub fn before(&self) -> &[Mark] {
+        &self.before
+    }
+
     /// The positions around the batch, made when the first session needs them.
     fn span(&mut self) -> Rc<Span> {
         let make = || Rc::new(Span { before: self.before.clone(), after: self.marks.clone() });
@@ -135,6 +140,13 @@ impl Shard {
                 let stretch = self.classes.encode(audience.class, number, event, &self.fanout.marks);
                 audience.add(number, stretch);
             }
+        }
+    }
+
+    /// Serves all members that are left.
+    pub(super) fn finish_walk(&mut self) {
+        while self.fanout.walking {
+            self.walk();
         }
     }
 

@@ -53,8 +53,11 @@ impl Shard {
             }
             let Some(mut backlog) = session.backlog.take() else { return };
             let key = session.key.clone();
-            let reach = self.endpoints.get(&key.endpoint).map(|e| e.reach.clone()).unwrap_or_default();
+            let reach: Vec<u32> = backlog.seen.iter().map(|mark| mark.partition).collect();
             let here = here(&self.tails, &reach);
+            if here.len() != reach.len() {
+                return self.close(number, Close::Reload); // a stream went away under it
+            }
             let mut chunk = std::mem::take(&mut self.scratch);
             chunk.clear();
             let filled = self.fill(number, &mut backlog, &here, &mut chunk);
@@ -71,7 +74,7 @@ impl Shard {
                 }
                 Filled::Ahead => {
                     self.sessions[number as usize].backlog = Some(backlog);
-                    self.ahead.push(number);
+                    self.ahead.insert(number);
                     return;
                 }
                 Filled::More => self.sessions[number as usize].backlog = Some(backlog),
@@ -121,7 +124,12 @@ impl Shard {
     /// One event of the past: to the socket's chunk, to the page of a poll, or held by its pace. `Some(true)`: the page is
     /// full.
     fn catch_up_event(
-        &mut self, number: u32, key: &Rc<Key>, event: &Arc<Event>, turn: Option<&Backlog>, chunk: &mut Vec<u8>,
+        &mut self,
+        number: u32,
+        key: &Rc<Key>,
+        event: &Arc<Event>,
+        turn: Option<&Backlog>,
+        chunk: &mut Vec<u8>,
     ) -> Option<bool> {
         let session = &mut self.sessions[number as usize];
         if let Some(pace) = &mut session.pace
@@ -151,7 +159,13 @@ impl Shard {
 
     /// The notice of missing events. `topics` are the session's own, as far as they lie in those partitions.
     fn gap(
-        &self, key: &Key, reason: GapReason, from: Option<&[Mark]>, to: &[Mark], missed: Option<u64>, partitions: &[u32],
+        &self,
+        key: &Key,
+        reason: GapReason,
+        from: Option<&[Mark]>,
+        to: &[Mark],
+        missed: Option<u64>,
+        partitions: &[u32],
     ) -> Gap {
         let streams = &self.plan.streams;
         let lies = |p: &&crate::topic::Pattern| {
@@ -189,7 +203,7 @@ impl Shard {
 
     /// Bytes for one session that are no event, in their place behind what waits.
     pub(super) fn send(&mut self, number: u32, bytes: &[u8]) {
-        let session = &mut self.sessions[number as usize];
+        let Some(session) = self.sessions.get_mut(number as usize).filter(|s| s.life == Life::Here) else { return };
         if let Some(backlog) = &mut session.backlog {
             backlog.say(bytes.to_vec());
             return;
@@ -200,18 +214,16 @@ impl Shard {
 
     /// Something said to this session alone, in its form.
     pub(super) fn say(&mut self, number: u32, text: &[u8]) {
+        let Some(session) = self.sessions.get(number as usize) else { return };
         let mut bytes = Vec::new();
-        self.sessions[number as usize].key.form.say(text, &mut bytes);
+        session.key.form.say(text, &mut bytes);
         self.send(number, &bytes);
     }
 
     /// Events out of their turn, to a live session.
     pub(super) fn send_events(&mut self, number: u32, events: &[Arc<Event>]) {
-        if events.is_empty() {
-            return;
-        }
-        let mut bytes = Vec::new();
-        let form = self.sessions[number as usize].key.form;
+        let Some(session) = self.sessions.get(number as usize).filter(|_| !events.is_empty()) else { return };
+        let (form, mut bytes) = (session.key.form, Vec::new());
         events.iter().for_each(|event| form.event(event, None, &mut bytes));
         self.plan.counters.delivered(events.len(), bytes.len());
         self.send(number, &bytes);
@@ -220,7 +232,7 @@ impl Shard {
     /// What pace held back and may go now.
     pub(super) fn release(&mut self, number: u32) {
         let now = self.clock.0;
-        let session = &mut self.sessions[number as usize];
+        let Some(session) = self.sessions.get_mut(number as usize) else { return };
         let before = session.waiting();
         let Some(pace) = &mut session.pace else { return };
         let events = pace.due(now);
@@ -231,7 +243,7 @@ impl Shard {
     /// The socket takes bytes again.
     pub(super) fn flush(&mut self, number: u32) {
         let now = self.timers.now();
-        let session = &mut self.sessions[number as usize];
+        let Some(session) = self.sessions.get_mut(number as usize) else { return };
         if session.queue.is_some() {
             let before = session.waiting();
             let drained = session.drain();
@@ -252,7 +264,7 @@ impl Shard {
 
     /// After bytes were queued: the count of what waits, and the policy of a session that has too much.
     pub(super) fn weigh(&mut self, number: u32, before: usize) {
-        let session = &self.sessions[number as usize];
+        let Some(session) = self.sessions.get(number as usize) else { return };
         let waiting = session.waiting();
         self.waiting = self.waiting + waiting - before;
         if waiting <= before || session.life == Life::Leaving {
@@ -343,7 +355,8 @@ pub(super) fn cursor_of(marks: &[Mark]) -> Vec<u8> {
 
 impl Shard {
     /// The shard's cursor for a session that stands whole.
-    pub(super) fn cursor(&mut self, session: &Session) -> Vec<u8> {
+    pub(super) fn cursor(&self, number: u32) -> Vec<u8> {
+        let session = &self.sessions[number as usize];
         let reach = self.endpoints.get(&session.key.endpoint).map(|e| e.reach.clone()).unwrap_or_default();
         let (mut marks, mut within, mut out) = (Vec::new(), Vec::new(), Vec::new());
         self.tails.marks(&mut marks);

@@ -38,13 +38,15 @@ pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Ses
         pace: terms.pace.filter(|_| form.transport != Transport::Poll),
     };
     // 80-100 %: sessions that began together do not leave together.
-    let leave = shard.plan.settings.session_age.map(|age| (now + ticks(age.mul_f64(0.8 + 0.2 * fastrand::f64())), Close::Age));
+    let leave =
+        shard.plan.settings.session_age.map(|age| (now + ticks(age.mul_f64(0.8 + 0.2 * fastrand::f64())), Close::Age));
     let own = Own {
         id,
         allow: terms.allow,
         request: request.filter(|_| endpoint.settings.needs_request()),
         rate: None,
         heard: VecDeque::new(),
+        stray: 0,
         leave,
         own_select: false,
         own_pace: false,
@@ -88,7 +90,9 @@ impl Shard {
             (_, replay) => replay,
         };
         let begin = match (&session.line, start.begin) {
-            (Line::Poll(poll), Begin::Fresh(Replay::Newest(n))) => Begin::Fresh(Replay::Newest(n.min(poll.limit as u64))),
+            (Line::Poll(poll), Begin::Fresh(Replay::Newest(n))) => {
+                Begin::Fresh(Replay::Newest(n.min(poll.limit as u64)))
+            }
             (_, begin) => begin,
         };
         let mut backlog = Backlog::begin(&begin, fallback, &here, most, &mut |event| key.hears(event));

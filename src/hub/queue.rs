@@ -75,6 +75,19 @@ impl Queue {
         Queue { parcels: VecDeque::from([parcel]), begun: true, waiting: 0 }
     }
 
+    /// A queue of one parcel that nothing was written of.
+    pub fn waits(parcel: Parcel) -> Queue {
+        let mut queue = Queue::default();
+        queue.push(parcel);
+        queue
+    }
+
+    /// Drops all that waits, but for the rest of the parcel being written.
+    pub fn forget(&mut self) {
+        self.parcels.truncate(usize::from(self.begun));
+        self.waiting = 0;
+    }
+
     /// Adds a parcel behind all others.
     pub fn push(&mut self, parcel: Parcel) {
         self.waiting += parcel.cost();

@@ -74,6 +74,8 @@ pub struct Own {
     pub rate: Option<Box<CommandRate>>,
     /// Read, but not yet acted on.
     pub heard: VecDeque<Heard>,
+    /// Bytes from a session that has nothing to say.
+    pub stray: usize,
     /// When it is to leave, and why.
     pub leave: Option<(Tick, Close)>,
     /// `where` was set by a command, so a changed file does not touch it.

@@ -21,11 +21,11 @@ use super::tails::Tails;
 use super::timers::{TICK, Tick, Timers};
 use crate::event::Time;
 use crate::metrics::ShardCounters;
-use crate::session::endpoint::Endpoint;
+use crate::session::endpoint::{Endpoint, OnSlow};
 use crate::stream::Streams;
 
 /// The waker's token; sessions use their number in the slab.
-const WAKE: Token = Token(usize::MAX);
+pub(super) const WAKE: Token = Token(usize::MAX);
 /// Sockets looked at before events are looked for again.
 const READY: usize = 1024;
 
@@ -60,7 +60,7 @@ pub struct Shard {
     /// Sessions with more to read or to send than one turn allowed.
     pub(super) busy: HashSet<u32>,
     /// Sessions that wait for the shard to reach their cursor.
-    pub(super) ahead: Vec<u32>,
+    pub(super) ahead: HashSet<u32>,
     pub(super) scratch: Vec<u8>,
     pub(super) input: Vec<u8>,
     pub(super) began: Instant,
@@ -87,7 +87,7 @@ impl Shard {
             endpoints: HashMap::new(),
             timers: Timers::new(),
             busy: HashSet::new(),
-            ahead: Vec::new(),
+            ahead: HashSet::new(),
             scratch: Vec::new(),
             input: vec![0; 64 * 1024],
             began: Instant::now(),
@@ -110,7 +110,12 @@ impl Shard {
             self.clock = Time::now();
             for event in events.iter().filter(|e| e.token() != WAKE) {
                 let number = event.token().0 as u32;
-                self.ready(number, event.is_readable(), event.is_writable(), event.is_read_closed() || event.is_error());
+                self.ready(
+                    number,
+                    event.is_readable(),
+                    event.is_writable(),
+                    event.is_read_closed() || event.is_error(),
+                );
             }
             for mail in self.mailbox.take() {
                 self.receive(mail);
@@ -128,7 +133,7 @@ impl Shard {
 
     /// How long to sleep.
     fn patience(&self) -> Option<Duration> {
-        if self.fanout.is_walking() || !self.busy.is_empty() || self.mailbox.has_mail() {
+        if self.fanout.is_walking() || !self.busy.is_empty() || self.mailbox.has_mail() || self.tails.are_behind() {
             return Some(Duration::ZERO);
         }
         if self.timers.is_empty() {
@@ -241,8 +246,11 @@ impl Shard {
         let (audience, seat, new) = self.audiences.join(&session.key, number);
         (session.audience, session.seat, session.batch) = (audience, seat, self.fanout.batch());
         if new {
-            let reach = self.endpoints.get(&session.key.endpoint).map(|e| e.reach.clone()).unwrap_or_default();
-            self.audiences.get_mut(audience).class = self.classes.enter(session.key.form, &reach);
+            let endpoint = self.endpoints.get(&session.key.endpoint);
+            let reach = endpoint.map(|e| e.reach.clone()).unwrap_or_default();
+            let new = self.audiences.get_mut(audience);
+            new.class = self.classes.enter(session.key.form, &reach);
+            new.on_slow = endpoint.map_or(OnSlow::Disconnect, |e| e.settings.on_slow);
         }
     }
 }

@@ -68,6 +68,11 @@ impl Tails {
         }
     }
 
+    /// Whether something waits to be taken.
+    pub fn are_behind(&self) -> bool {
+        self.tails.iter().any(|tail| tail.partition.head().1 != tail.mark.position)
+    }
+
     /// An event is about to be delivered: from here on cursors include it.
     pub fn advance(&mut self, event: &Event) {
         if let Ok(at) = self.tails.binary_search_by_key(&event.place.hash, |t| t.mark.partition) {

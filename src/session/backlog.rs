@@ -185,9 +185,10 @@ impl Backlog {
         if !cut.is_empty() {
             self.steps.push_back(Step::Gap(GapReason::Expired, Some(from.clone()), cut.clone()));
             let lanes = here.iter().zip(&from).zip(&self.seen);
-            let lanes = lanes.filter(|((_, from), _)| cut.contains(&from.partition)).map(|(((partition, _), from), to)| {
-                Lane::new(partition, Some((from.position, to.position)), to.position, to.position)
-            });
+            let lanes =
+                lanes.filter(|((_, from), _)| cut.contains(&from.partition)).map(|(((partition, _), from), to)| {
+                    Lane::new(partition, Some((from.position, to.position)), to.position, to.position)
+                });
             self.steps.push_back(Step::Walk(Walk { lanes: lanes.collect(), only: None, except: Vec::new() }));
         }
     }
@@ -260,7 +261,9 @@ impl Backlog {
                 Step::Say(_) | Step::Gap(..) => {
                     return match self.steps.pop_front() {
                         Some(Step::Say(bytes)) => Pulled::Say(bytes),
-                        Some(Step::Gap(reason, from, partitions)) => Pulled::Gap { reason, from, hole: None, partitions },
+                        Some(Step::Gap(reason, from, partitions)) => {
+                            Pulled::Gap { reason, from, hole: None, partitions }
+                        }
                         _ => unreachable!("it was looked at just now"),
                     };
                 }
@@ -270,7 +273,10 @@ impl Backlog {
     }
 
     fn caught_up(&self, here: &[Here]) -> bool {
-        self.lanes.iter().zip(here).all(|(lane, (_, mark))| lane.after == mark.position && lane.retained.is_none() && lane.page.is_empty())
+        self.lanes
+            .iter()
+            .zip(here)
+            .all(|(lane, (_, mark))| lane.after == mark.position && lane.retained.is_none() && lane.page.is_empty())
     }
 
     /// The catch-up: everything after the session's own cursor, to where the shard is now.
@@ -348,9 +354,10 @@ fn past(replay: Replay, here: &[Here], most: u64, after_gap: bool, wants: Wants<
         Replay::None | Replay::Retained => here.iter().map(|(_, mark)| mark.position).collect(),
     };
     let values = after_gap || replay == Replay::Retained;
-    let lanes = here.iter().zip(starts).map(|((partition, mark), start)| {
-        Lane::new(partition, values.then_some((0, start)), start, mark.position)
-    });
+    let lanes = here
+        .iter()
+        .zip(starts)
+        .map(|((partition, mark), start)| Lane::new(partition, values.then_some((0, start)), start, mark.position));
     Walk { lanes: lanes.collect(), only: None, except: Vec::new() }
 }
 

@@ -168,7 +168,8 @@ fn say(value: Value) -> Deed {
 fn topics(speaker: &Speaker<'_>, value: &Value) -> Result<(Vec<String>, Vec<Pattern>), String> {
     let wrong = || "`topics` is a list of names".to_owned();
     let list = value.get("topics").and_then(Value::as_array).ok_or_else(wrong)?;
-    let names: Vec<String> = list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(wrong)?;
+    let names: Vec<String> =
+        list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(wrong)?;
     let patterns = terms::wanted(&speaker.endpoint.settings, &names)?;
     Ok((names, patterns))
 }

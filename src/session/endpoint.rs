@@ -134,6 +134,11 @@ impl Settings {
         self.paths[0].as_str()
     }
 
+    /// Whether this changed what open sessions were promised, so that they cannot go on.
+    pub fn breaks(&self, new: &Settings) -> bool {
+        (&self.topics, &self.allow, &self.origins, self.format) != (&new.topics, &new.allow, &new.origins, new.format)
+    }
+
     /// Whether its sessions need their request (path, query, headers) again after they were opened.
     pub fn needs_request(&self) -> bool {
         !self.commands.is_empty() || !self.pace.is_empty() || self.select.is_some()
