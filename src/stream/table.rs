@@ -202,9 +202,9 @@ fn new_epoch(taken: &mut HashSet<Epoch>) -> Epoch {
 /// FNV-1a with a finish that spreads into the low bits. Stable across processes and releases: a topic stays in its
 /// partition.
 fn stable_hash(bytes: &[u8]) -> u64 {
-    let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
@@ -217,7 +217,11 @@ mod tests {
     /// A change here moves topics to other partitions: never.
     #[test]
     fn the_hash_is_stable() {
-        for (text, expected) in [("", 0xecba_3df2_c338_3c52), ("alerts/critical", 0xde7c_2e65_e436_7277), ("orders.eu.created", 0x0659_1587_429c_937e)] {
+        for (text, expected) in [
+            ("", 0xecba_3df2_c338_3c52),
+            ("alerts/critical", 0xde7c_2e65_e436_7277),
+            ("orders.eu.created", 0x0659_1587_429c_937e),
+        ] {
             assert_eq!(stable_hash(text.as_bytes()), expected, "{text}");
         }
     }
