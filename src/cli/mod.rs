@@ -120,3 +120,39 @@ fn load(file: Option<&Path>) -> Result<Loaded, Mistakes> {
         None => config::load(config::EMBEDDED, "the built-in quickstart"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_may_be_named_before_and_after_the_command() {
+        let file = |line: &str| {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            match arguments.command {
+                Some(Command::Check { file }) => file.or(arguments.config),
+                _ => arguments.config,
+            }
+        };
+        for line in ["relay -c a.toml", "relay -c a.toml check", "relay check a.toml", "relay sub x --config a.toml"] {
+            assert_eq!(file(line), Some(PathBuf::from("a.toml")), "{line}");
+        }
+        assert_eq!(file("relay check"), None);
+    }
+
+    #[test]
+    fn mistakes_are_64_and_all_else_is_1() {
+        let mistakes = config::load("nonsense", "test").unwrap_err();
+        assert_eq!(failed(&mistakes.into()), ExitCode::from(64));
+        let with_context = anyhow::Error::from(config::load("nonsense", "test").unwrap_err()).context("reading");
+        assert_eq!(failed(&with_context), ExitCode::from(64));
+        assert_eq!(failed(&anyhow::anyhow!("no socket")), ExitCode::from(1));
+    }
+}

@@ -60,15 +60,14 @@ impl Route {
 
     /// By the first webhook that publishes to whatever topic its path says.
     fn of(config: &Config, topic: &str, server: Option<Server>, token: Option<&str>) -> anyhow::Result<Route> {
-        let any_topic = Text::parse("{path.topic}", Roots::PATH).expect("a template");
         let found = config.webhooks.iter().find_map(|(path, webhook)| {
             let media_type = match webhook.format {
                 BodyFormat::Json => "application/json",
                 BodyFormat::Text => "text/plain; charset=utf-8",
                 BodyFormat::Alertmanager => return None,
             };
-            (webhook.topic == any_topic).then_some(())?;
-            Some((filled(path, topic)?, media_type, &webhook.verify))
+            let path = filled(path, topic).filter(|_| publishes_to_any_topic(path, &webhook.topic))?;
+            Some((path, media_type, &webhook.verify))
         });
         let (path, media_type, verify) = found.context(
             "the file has no [[source.webhook]] for any topic (path = \"/publish/{topic...}\", topic = \"{path.topic}\")",
@@ -95,6 +94,11 @@ impl Route {
         let ids = answer["ids"].as_array().with_context(|| format!("not an answer of a relay: {text}"))?;
         Ok(ids.iter().filter_map(Value::as_str).map(String::from).collect())
     }
+}
+
+fn publishes_to_any_topic(path: &PathPattern, topic: &Text) -> bool {
+    let mut any = Text::parse("{path.topic}", Roots::PATH).expect("a template");
+    any.bind_path(&path.names()).is_ok() && *topic == any
 }
 
 /// The path that publishes to this topic: only a rest can hold each of them, a single segment those without separators.

@@ -105,7 +105,7 @@ impl Settings {
     fn looks_inside(&self) -> bool {
         let texts = [Some(&self.topic), self.dedupe.as_ref()];
         let roots = texts.into_iter().flatten().map(Text::roots).chain(self.body.as_ref().map(Json::roots));
-        roots.into_iter().any(|roots| roots.intersects(Roots::PAYLOAD))
+        roots.into_iter().any(|roots| roots.contains(Roots::PAYLOAD))
     }
 }
 
@@ -181,7 +181,7 @@ fn own_key(template: &Text, scope: &Scope<'_>, index: usize) -> Result<Option<Ve
         return Ok(None);
     }
     // What says nothing about the payload names the request, and each of its events needs a name of its own.
-    let key = if template.roots().intersects(Roots::PAYLOAD) { key } else { format!("{key}\0{index}") };
+    let key = if template.roots().contains(Roots::PAYLOAD) { key } else { format!("{key}\0{index}") };
     Ok(Some(key.into_bytes()))
 }
 

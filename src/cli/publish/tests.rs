@@ -53,6 +53,12 @@ fn no_webhook_for_any_topic() {
 }
 
 #[test]
+fn the_quickstart_can_be_published_to() {
+    let quickstart = crate::cli::load(None).unwrap().config;
+    assert!(Route::of(&quickstart, "greetings", None, None).is_ok());
+}
+
+#[test]
 fn a_url_with_a_path_needs_no_file() {
     let target = Target { url: Some("http://h:1/in".into()), token: Some("t".into()) };
     let route = Route::find(Some("/does/not/exist".into()), "a/b", &target).unwrap();

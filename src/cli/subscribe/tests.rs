@@ -127,3 +127,9 @@ topics = ["**"]
     check("**", "/events");
     assert!(allowing(&config, "a**").is_err());
 }
+
+#[test]
+fn the_quickstart_can_be_heard() {
+    let quickstart = crate::cli::load(None).unwrap().config;
+    assert!(allowing(&quickstart, "**").is_ok());
+}
