@@ -124,8 +124,8 @@ impl Place {
 }
 
 impl Event {
-    /// `alerts-k3f9-1042`, appended to `out`. Partitions of a stream have epochs of their own, so the id names one event
-    /// without the partition's number.
+    /// `alerts-k3f9-1042`, appended to `out`. Partitions of a stream have epochs of their own, so the id names one
+    /// event without the partition's number.
     pub fn write_id(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.place.stream.as_bytes());
         out.push(b'-');

@@ -7,10 +7,8 @@
 //! CR and LF never reach an SSE field or break a line of ndjson: JSON has raw line breaks only between tokens, where
 //! dropping them changes nothing; a text in an envelope is a JSON string; cursors, ids and topics have none.
 
-use std::fmt::Arguments;
-use std::io::Write;
-
 use data_encoding::BASE64;
+use serde::Serialize;
 
 use super::websocket::{self, Opcode};
 use crate::close::Close;
@@ -79,6 +77,14 @@ pub struct Gap {
     pub missed: Option<u64>,
 }
 
+/// What an SSE block has beside its data. The other transports have no place for it.
+#[derive(Default)]
+struct Fields<'a> {
+    id: Option<&'a [u8]>,
+    event: Option<&'a str>,
+    retry_ms: Option<u64>,
+}
+
 impl Form {
     /// One event, ready to be written. `cursor` is the encoded token, `None` out of turn.
     pub fn event(self, event: &Event, cursor: Option<&[u8]>, out: &mut Vec<u8>) {
@@ -87,10 +93,10 @@ impl Form {
             match (self.transport, payload.kind) {
                 (Transport::WebSocket, Kind::Binary) => websocket::frame(Opcode::Binary, &payload.bytes, out),
                 (Transport::WebSocket, _) => websocket::frame(Opcode::Text, &payload.bytes, out),
-                _ => self.unit(cursor, format_args!(""), out, |out| self.raw(payload, out)),
+                _ => self.unit(Fields::id(cursor), out, |out| self.raw(payload, out)),
             }
         } else {
-            self.unit(cursor, format_args!(""), out, |out| self.envelope(event, cursor, out));
+            self.unit(Fields::id(cursor), out, |out| self.envelope(event, cursor, out));
         }
     }
 
@@ -98,15 +104,13 @@ impl Form {
     pub fn open(self, session: &str, cursor: &[u8], out: &mut Vec<u8>) {
         match (self.transport, self.format) {
             (Transport::Sse, _) => self.id_alone(cursor, out),
-            (Transport::WebSocket | Transport::Ndjson, Format::Envelope) => {
-                self.unit(None, format_args!(""), out, |out| {
-                    out.extend_from_slice(br#"{"type":"relay.open","session":"#);
-                    string(session, out);
-                    out.extend_from_slice(br#","cursor":"#);
-                    quoted(cursor, out);
-                    out.push(b'}');
-                })
-            }
+            (Transport::WebSocket | Transport::Ndjson, Format::Envelope) => self.unit(Fields::default(), out, |out| {
+                out.extend_from_slice(br#"{"type":"relay.open","session":"#);
+                json(session, out);
+                out.extend_from_slice(br#","cursor":"#);
+                quoted(cursor, out);
+                out.push(b'}');
+            }),
             _ => {}
         }
     }
@@ -115,7 +119,7 @@ impl Form {
     /// follow it, and a session lost in between must be told again.
     pub fn gap(self, gap: &Gap, out: &mut Vec<u8>) {
         if self.transport != Transport::Poll {
-            self.unit(None, format_args!("event: relay.gap\n"), out, |out| gap.write(out));
+            self.unit(Fields { event: Some("relay.gap"), ..Fields::default() }, out, |out| gap.write(out));
         }
     }
 
@@ -141,11 +145,11 @@ impl Form {
         match (self.transport, self.format) {
             (Transport::Sse, _) => self.id_alone(cursor, out),
             (Transport::WebSocket, _) => websocket::frame(Opcode::Ping, b"", out),
-            (Transport::Ndjson, Format::Raw) => self.unit(None, format_args!(""), out, |_| ()),
+            (Transport::Ndjson, Format::Raw) => self.unit(Fields::default(), out, |_| ()),
             _ => {}
         }
         if self.format == Format::Envelope && matches!(self.transport, Transport::WebSocket | Transport::Ndjson) {
-            self.unit(None, format_args!(""), out, |out| {
+            self.unit(Fields::default(), out, |out| {
                 out.extend_from_slice(br#"{"type":"relay.ping","cursor":"#);
                 quoted(cursor, out);
                 out.push(b'}');
@@ -156,7 +160,7 @@ impl Form {
     /// Something said to this one session: hello, a reply. Text (JSON or not). A poll has no room for it.
     pub fn say(self, text: &[u8], out: &mut Vec<u8>) {
         if self.transport != Transport::Poll {
-            self.unit(None, format_args!(""), out, |out| self.splice(text, out));
+            self.unit(Fields::default(), out, |out| self.splice(text, out));
         }
     }
 
@@ -167,14 +171,11 @@ impl Form {
         }
     }
 
-    /// One unit: a text frame, an SSE block with `fields` and this `id:`, a line, or the body as it is.
-    fn unit(self, id: Option<&[u8]>, fields: Arguments<'_>, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    /// One unit: a text frame, an SSE block with these fields, a line, or the body as it is.
+    fn unit(self, fields: Fields<'_>, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
         self.sealed(out, |out| match self.transport {
             Transport::Sse => {
-                if let Some(id) = id {
-                    id_field(id, out);
-                }
-                print(out, fields);
+                fields.write(out);
                 out.extend_from_slice(b"data: ");
                 body(out);
                 out.extend_from_slice(b"\n\n");
@@ -190,7 +191,7 @@ impl Form {
     /// An SSE block that only moves the last event id.
     fn id_alone(self, cursor: &[u8], out: &mut Vec<u8>) {
         self.sealed(out, |out| {
-            id_field(cursor, out);
+            Fields::id(Some(cursor)).write(out);
             out.push(b'\n');
         });
     }
@@ -217,7 +218,7 @@ impl Form {
 
     fn raw(self, payload: &Payload, out: &mut Vec<u8>) {
         match (payload.kind, self.transport) {
-            (Kind::Text, Transport::Poll) => string(&String::from_utf8_lossy(&payload.bytes), out),
+            (Kind::Text, Transport::Poll) => json(&*String::from_utf8_lossy(&payload.bytes), out),
             (Kind::Json | Kind::Text, _) => self.splice(&payload.bytes, out),
             (Kind::Binary, Transport::Sse) => base64(&payload.bytes, out),
             (Kind::Binary, Transport::Poll) => {
@@ -237,7 +238,7 @@ impl Form {
         out.extend_from_slice(br#"{"id":""#);
         event.write_id(out);
         out.extend_from_slice(br#"","topic":"#);
-        string(event.topic.as_str(), out);
+        json(event.topic.as_str(), out);
         out.extend_from_slice(br#","time":""#);
         event.time.write(out);
         let bytes = &event.payload.bytes;
@@ -248,7 +249,7 @@ impl Form {
             }
             Kind::Text => {
                 out.extend_from_slice(br#"","data":"#);
-                string(&String::from_utf8_lossy(bytes), out);
+                json(&*String::from_utf8_lossy(bytes), out);
             }
             Kind::Binary => {
                 out.extend_from_slice(br#"","data_base64":""#);
@@ -282,16 +283,38 @@ impl Form {
     }
 
     fn say_close(self, close: Close, retry_ms: Option<u64>, out: &mut Vec<u8>) {
-        let body = |out: &mut Vec<u8>| {
-            print(out, format_args!(r#"{{"type":"relay.close","code":{},"reason":""#, close.code()));
-            out.extend_from_slice(close.reason().as_bytes());
-            out.extend_from_slice(br#"","retry_ms":"#);
-            number(retry_ms, out);
+        self.unit(Fields { event: Some("relay.close"), retry_ms, id: None }, out, |out| {
+            out.extend_from_slice(br#"{"type":"relay.close","code":"#);
+            json(&close.code(), out);
+            out.extend_from_slice(br#","reason":"#);
+            json(close.reason(), out);
+            out.extend_from_slice(br#","retry_ms":"#);
+            json(&retry_ms, out);
             out.push(b'}');
-        };
-        match retry_ms {
-            Some(ms) => self.unit(None, format_args!("event: relay.close\nretry: {ms}\n"), out, body),
-            None => self.unit(None, format_args!("event: relay.close\n"), out, body),
+        });
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn id(id: Option<&'a [u8]>) -> Self {
+        Fields { id, ..Fields::default() }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        if let Some(id) = self.id {
+            out.extend_from_slice(b"id: ");
+            out.extend_from_slice(id);
+            out.push(b'\n');
+        }
+        if let Some(event) = self.event {
+            out.extend_from_slice(b"event: ");
+            out.extend_from_slice(event.as_bytes());
+            out.push(b'\n');
+        }
+        if let Some(ms) = self.retry_ms {
+            out.extend_from_slice(b"retry: ");
+            json(&ms, out);
+            out.push(b'\n');
         }
     }
 }
@@ -311,22 +334,16 @@ impl GapReason {
 impl Gap {
     /// The JSON object `{"type":"relay.gap",…}`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        print(out, format_args!(r#"{{"type":"relay.gap","reason":"{}","topics":["#, self.reason.as_str()));
-        for (at, topic) in self.topics.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            string(topic, out);
-        }
-        out.extend_from_slice(br#"],"from":"#);
-        match &self.from {
-            Some(cursor) => string(cursor, out),
-            None => out.extend_from_slice(b"null"),
-        }
+        out.extend_from_slice(br#"{"type":"relay.gap","reason":"#);
+        json(self.reason.as_str(), out);
+        out.extend_from_slice(br#","topics":"#);
+        json(&self.topics, out);
+        out.extend_from_slice(br#","from":"#);
+        json(&self.from, out);
         out.extend_from_slice(br#","to":"#);
-        string(&self.to, out);
+        json(&self.to, out);
         out.extend_from_slice(br#","missed":"#);
-        number(self.missed, out);
+        json(&self.missed, out);
         out.push(b'}');
     }
 }
@@ -354,15 +371,9 @@ fn chunk_head(len: usize) -> ([u8; 18], usize) {
     (head, digits + 2)
 }
 
-fn id_field(cursor: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"id: ");
-    out.extend_from_slice(cursor);
-    out.push(b'\n');
-}
-
-/// A text as a JSON string.
-fn string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("a Vec takes every byte and a str is always a JSON string");
+/// A text, a number, `null`, a list of texts. Appends, and allocates nothing else.
+fn json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("a Vec takes every byte, and these are always JSON");
 }
 
 /// A cursor as a JSON string: it is URL-safe, so nothing in it needs an escape.
@@ -372,21 +383,10 @@ fn quoted(cursor: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn number(value: Option<u64>, out: &mut Vec<u8>) {
-    match value {
-        Some(value) => print(out, format_args!("{value}")),
-        None => out.extend_from_slice(b"null"),
-    }
-}
-
 fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + BASE64.encode_len(bytes.len()), 0);
     BASE64.encode_mut(bytes, &mut out[start..]);
-}
-
-fn print(out: &mut Vec<u8>, what: Arguments<'_>) {
-    out.write_fmt(what).expect("a Vec takes every byte");
 }
 
 #[cfg(test)]
