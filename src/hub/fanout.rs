@@ -15,6 +15,7 @@ use super::shard::Shard;
 use crate::close::Close;
 use crate::cursor::Mark;
 use crate::event::Event;
+use crate::metrics::ShardCounters;
 use crate::session::endpoint::OnSlow;
 use crate::session::pace::{Offer, every};
 use crate::wire::form::Transport;
@@ -107,7 +108,7 @@ impl Shard {
         }
         self.classes.seal();
         let taken = !events.is_empty();
-        self.plan.counters.took(events.len());
+        self.plan.counters.events.add(events.len() as u64);
         self.fanout.events = events;
         if taken {
             self.fanout.batch = self.fanout.batch.wrapping_add(1);
@@ -186,7 +187,8 @@ impl Shard {
         self.classes.settle();
         let oldest = self.fanout.events.first().map(|event| event.time);
         if let Some(time) = oldest {
-            self.plan.counters.latency(crate::event::Time::now().0.saturating_sub(time.0));
+            let took = crate::event::Time::now().0.saturating_sub(time.0);
+            self.plan.counters.latency.observe(took * 1000, 1);
         }
         self.fanout.events.clear();
         for number in std::mem::take(&mut self.ahead) {
@@ -226,9 +228,9 @@ impl Shard {
         session.wrote = self.timers.now();
         let before = session.waiting();
         match deliver(session, audience, self.classes.block(audience.class), &mut self.fanout) {
-            Delivered::Sent => self.plan.counters.delivered(audience.events.len(), audience.bytes()),
+            Delivered::Sent => count_delivery(&self.plan.counters, audience.events.len(), audience.bytes()),
             Delivered::Queued => {
-                self.plan.counters.delivered(audience.events.len(), audience.bytes());
+                count_delivery(&self.plan.counters, audience.events.len(), audience.bytes());
                 self.weigh(number, before);
             }
             Delivered::Dead => self.end(number, Close::Gone),
@@ -311,4 +313,11 @@ fn parcel(audience: &Audience, block: &Bytes, mut skip: usize, fanout: &mut Fano
         OnSlow::Disconnect | OnSlow::DropOldest => Vec::new(),
     };
     Parcel::of_events(pieces, audience.events.len() as u64, fanout.span(), events)
+}
+
+/// One write of so many events.
+pub(super) fn count_delivery(counters: &ShardCounters, events: usize, bytes: usize) {
+    counters.deliveries.add(events as u64);
+    counters.delivered_bytes.add(bytes as u64);
+    counters.writes.add(1);
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::audience::Key;
+use super::fanout::count_delivery;
 use super::opening::here;
 use super::queue::{Dropped, Parcel, Span};
-use super::seat::{Life, Line, Session, id_text};
+use super::seat::{Life, Line, id_text};
 use super::shard::Shard;
 use super::tails::write_cursor;
 use crate::close::Close;
@@ -52,7 +53,6 @@ impl Shard {
                 return;
             }
             let Some(mut backlog) = session.backlog.take() else { return };
-            let key = session.key.clone();
             let reach: Vec<u32> = backlog.seen.iter().map(|mark| mark.partition).collect();
             let here = here(&self.tails, &reach);
             if here.len() != reach.len() {
@@ -101,7 +101,7 @@ impl Shard {
                     let to = backlog.seen.clone();
                     let missed = hole.filter(|_| key.hears_all());
                     let gap = self.gap(&key, reason, from.as_deref(), &to, missed, &partitions);
-                    self.plan.counters.gap(reason);
+                    self.plan.counters.gaps[reason as usize].add(1);
                     match &mut self.sessions[number as usize].line {
                         Line::Socket(_) => key.form.gap(&gap, chunk),
                         Line::Poll(poll) if poll.gap.is_none() && poll.items.is_empty() => {
@@ -138,7 +138,7 @@ impl Shard {
             pace.hold(event);
             return None;
         }
-        self.plan.counters.replayed();
+        self.plan.counters.replayed.add(1);
         match &mut session.line {
             Line::Socket(_) => {
                 let cursor = turn.map(|backlog| cursor_of(&backlog.seen));
@@ -225,7 +225,7 @@ impl Shard {
         let Some(session) = self.sessions.get(number as usize).filter(|_| !events.is_empty()) else { return };
         let (form, mut bytes) = (session.key.form, Vec::new());
         events.iter().for_each(|event| form.event(event, None, &mut bytes));
-        self.plan.counters.delivered(events.len(), bytes.len());
+        count_delivery(&self.plan.counters, events.len(), bytes.len());
         self.send(number, &bytes);
     }
 
@@ -295,7 +295,8 @@ impl Shard {
         let after = self.sessions[number as usize].waiting();
         self.waiting = self.waiting + after - before;
         let ends = after > limit;
-        self.plan.counters.slow(if ends { OnSlow::Disconnect } else { policy });
+        let did = if ends { OnSlow::Disconnect } else { policy };
+        self.plan.counters.slow[did as usize].add(1);
         if ends {
             self.close(number, Close::Slow);
         }
@@ -318,7 +319,7 @@ impl Shard {
             Bytes::from(bytes)
         });
         if gaps > 0 {
-            self.plan.counters.gap(GapReason::Slow);
+            self.plan.counters.gaps[GapReason::Slow as usize].add(1);
         }
         self.sessions[number as usize].queue = Some(queue);
     }

@@ -35,7 +35,7 @@ pub struct Opening {
     /// What later commands may name.
     pub request: Option<Arc<Request>>,
     /// Its slots.
-    pub permits: (ConnectionPermit, SessionPermit),
+    pub permits: (Option<ConnectionPermit>, SessionPermit),
 }
 
 /// What every session is held to.

@@ -49,7 +49,7 @@ impl Hub {
         let queued = Arc::new(AtomicUsize::new(0));
         let failed = Arc::new(tokio::sync::Notify::new());
         let (mut shards, mut threads) = (Vec::new(), Vec::new());
-        for (number, counters) in metrics.shards().iter().enumerate() {
+        for number in 0..metrics.shards() {
             let poll = mio::Poll::new()?;
             let mailbox = Arc::new(Mailbox::new(mio::Waker::new(poll.registry(), shard::WAKE)?));
             let bell = mailbox.clone();
@@ -59,7 +59,7 @@ impl Hub {
                 streams: streams.clone(),
                 settings: settings.clone(),
                 publish: publish.clone(),
-                counters: counters.clone(),
+                counters: metrics.shard(number),
                 queued: queued.clone(),
             };
             let (letters, failed) = (mailbox.clone(), failed.clone());

@@ -97,7 +97,7 @@ impl Shard {
         };
         let mut backlog = Backlog::begin(&begin, fallback, &here, most, &mut |event| key.hears(event));
         if matches!(begin, Begin::After(_)) {
-            self.plan.counters.resumed();
+            self.plan.counters.resumes.add(1);
             if let Some(pace) = &mut session.pace {
                 let rules = pace.rules().clone();
                 let mut paced =

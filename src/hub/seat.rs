@@ -16,7 +16,6 @@ use crate::close::Close;
 use crate::gate::limits::{CommandRate, ConnectionPermit, SessionPermit};
 use crate::session::backlog::Backlog;
 use crate::session::pace::Pace;
-use crate::template::Capture;
 use crate::topic::Pattern;
 use crate::wire::websocket;
 
@@ -48,7 +47,7 @@ pub struct Poll {
 #[derive(Debug, Default)]
 #[allow(missing_docs)]
 pub struct Request {
-    pub path: Vec<Capture>,
+    pub path: Vec<(String, String)>,
     pub query: Vec<(String, String)>,
     pub headers: http::HeaderMap,
 }
@@ -83,7 +82,7 @@ pub struct Own {
     /// The same of its pace.
     pub own_pace: bool,
     /// Its slots: given back when the session is gone.
-    pub permits: (ConnectionPermit, SessionPermit),
+    pub permits: (Option<ConnectionPermit>, SessionPermit),
 }
 
 /// How far a session's life is.

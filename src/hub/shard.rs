@@ -203,7 +203,7 @@ impl Shard {
             return;
         }
         endpoint.counters.opened(transport);
-        self.plan.counters.opened(transport);
+        self.plan.counters.sessions[transport as usize].add(1);
         self.begin(number, &endpoint, start);
         self.tend(number);
         self.listen(number);
@@ -216,7 +216,10 @@ impl Shard {
             self.told_queued = self.waiting;
         }
         let (audiences, patterns) = self.audiences.counts();
-        self.plan.counters.hold(audiences, patterns, self.waiting);
+        let counters = &self.plan.counters;
+        counters.audiences.set(audiences as u64);
+        counters.patterns.set(patterns as u64);
+        counters.queued_bytes.set(self.waiting as u64);
     }
 
     /// A session's place in no audience.

@@ -137,7 +137,7 @@ impl Shard {
             if !session.own.rate.get_or_insert_with(|| Box::new(CommandRate::new(rate))).allows() {
                 return self.close(number, Close::TooManyCommands);
             }
-            self.plan.counters.command();
+            self.plan.counters.commands.add(1);
             match heard {
                 Heard::Ping(data) => {
                     let mut frame = Vec::new();
@@ -157,9 +157,9 @@ impl Shard {
         let id = id_text(&session.own.id);
         let understood = understand(&speaker, &input, &session.scope(&id, self.clock));
         match understood {
-            Understood::Ignored => self.plan.counters.command_ignored(),
+            Understood::Ignored => self.plan.counters.commands_ignored.add(1),
             Understood::Wrong(message) => {
-                self.plan.counters.command_error();
+                self.plan.counters.command_errors.add(1);
                 self.say(number, &error(&message));
             }
             Understood::Deeds(deeds) => self.act(number, &endpoint, deeds),
@@ -195,7 +195,7 @@ impl Shard {
         let all = unique(old.iter().chain(new).cloned().collect());
         if all.len() > self.plan.settings.topics_per_session {
             let most = self.plan.settings.topics_per_session;
-            self.plan.counters.command_error();
+            self.plan.counters.command_errors.add(1);
             return self.say(number, &error(&format!("more than {most} topics (`topics_per_session`)")));
         }
         if let Some(brought) = after {
@@ -278,7 +278,7 @@ impl Shard {
         let session = &self.sessions[number as usize];
         let publish = Publish { draft, shard: self.plan.number, session: number, id: session.own.id };
         if self.plan.publish.try_send(publish).is_err() {
-            self.plan.counters.command_error();
+            self.plan.counters.command_errors.add(1);
             self.say(number, &error("overloaded, nothing was published; try again"));
         }
     }

@@ -168,7 +168,8 @@ impl Shard {
     fn note(&mut self, number: u32, why: Close) {
         let session = &self.sessions[number as usize];
         let transport = session.key.form.transport;
-        self.plan.counters.closed(transport, why);
+        self.plan.counters.sessions[transport as usize].sub(1);
+        self.plan.counters.closes[why as usize].add(1);
         let endpoint = self.endpoints.get(&session.key.endpoint);
         let name = endpoint.map_or("", |e| {
             e.counters.closed(transport);

@@ -247,29 +247,30 @@ impl Backlog {
     /// What comes next. `here` says how far the shard is now, in the order of `seen`.
     pub fn pull(&mut self, here: &[Here], wants: Wants<'_>) -> Pulled {
         let mut turn = TURN;
-        while let Some(step) = self.steps.front_mut() {
+        while let Some(step) = self.steps.pop_front() {
             match step {
-                Step::Open if !self.caught_up(here) => break,
+                Step::Say(bytes) => return Pulled::Say(bytes),
+                Step::Gap(reason, from, partitions) => return Pulled::Gap { reason, from, hole: None, partitions },
+                Step::Open if self.caught_up(here) => return Pulled::Open,
                 Step::Open => {
-                    self.steps.pop_front();
-                    return Pulled::Open;
+                    self.steps.push_front(Step::Open);
+                    break;
                 }
-                Step::Walk(walk) => match walk.next(&mut turn, wants) {
-                    Some(pulled) => return pulled,
-                    None => drop(self.steps.pop_front()),
-                },
-                Step::Say(_) | Step::Gap(..) => {
-                    return match self.steps.pop_front() {
-                        Some(Step::Say(bytes)) => Pulled::Say(bytes),
-                        Some(Step::Gap(reason, from, partitions)) => {
-                            Pulled::Gap { reason, from, hole: None, partitions }
-                        }
-                        _ => unreachable!("it was looked at just now"),
-                    };
+                Step::Walk(mut walk) => {
+                    if let Some(pulled) = walk.next(&mut turn, wants) {
+                        self.steps.push_front(Step::Walk(walk));
+                        return pulled;
+                    }
                 }
             }
         }
         self.follow(here, turn, wants)
+    }
+
+    /// Whether there is more to read at once.
+    pub fn is_behind(&self, here: &[Here]) -> bool {
+        let lanes = self.lanes.iter().zip(here);
+        lanes.into_iter().any(|(lane, (_, mark))| !lane.page.is_empty() || lane.after < mark.position)
     }
 
     fn caught_up(&self, here: &[Here]) -> bool {

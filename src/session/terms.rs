@@ -132,6 +132,8 @@ pub fn unique(mut patterns: Vec<Pattern>) -> Vec<Pattern> {
 
 /// Fills a `where` rule.
 pub fn select(rule: &WhereRule, scope: &Scope<'_>) -> Result<Arc<Where>, String> {
+    /// A list may come from the session itself, and each event is held against all of it.
+    const MOST: usize = 1000;
     let mut values = Vec::new();
     for text in &rule.values {
         match text.value(scope).map_err(|e| e.0)? {
@@ -140,7 +142,10 @@ pub fn select(rule: &WhereRule, scope: &Scope<'_>) -> Result<Arc<Where>, String>
             value => values.push(value),
         }
     }
-    Ok(Arc::new(Where { any: rule.any.clone(), values, absent_passes: rule.absent_passes }))
+    if values.len() > MOST {
+        return Err(format!("`where` with more than {MOST} values"));
+    }
+    Ok(Arc::new(Where::new(rule.any.clone(), values, rule.absent_passes)))
 }
 
 /// The pace of a session: what it asks for (for all its topics), else the endpoint's rules.
