@@ -89,8 +89,8 @@ fn parse(text: &str) -> Result<BTreeMap<Series, f64>, String> {
             let end = line.find(['{', ' ']).ok_or("no value")?;
             let (name, after) = line.split_at(end);
             let Some((labels, after)) = labels(after) else { return bad("broken labels") };
-            let suffix = name.strip_prefix(&family);
-            if family.is_empty() || !suffix.is_some_and(|s| s.is_empty() == (kind != "histogram")) {
+            let suffix = name.strip_prefix(&family).filter(|_| !family.is_empty());
+            if suffix.is_none_or(|suffix| suffix.is_empty() == (kind == "histogram")) {
                 return bad("outside of its family");
             }
             if labels.iter().any(|(name, _)| !LABELS.contains(&name.as_str())) {
@@ -152,27 +152,25 @@ fn counts_arrive_under_their_names() {
     metrics.reloaded(true);
     metrics.reloaded(false);
     metrics.set_file_limit(1024);
-    let cases: [(&str, &[(&str, &str)], f64); 16] = [
-        ("relay_deliveries_total", &[], 7.0),
-        ("relay_events_total", &[], 10.0),
-        ("relay_queued_bytes", &[], 100.0),
-        ("relay_hub_sessions", &[("transport", "ndjson")], 2.0),
-        ("relay_hub_sessions", &[("transport", "sse")], 0.0),
-        ("relay_slow_total", &[("reason", "drop_oldest")], 5.0),
-        ("relay_gaps_total", &[("reason", "source")], 6.0),
-        ("relay_closes_total", &[("reason", Close::Slow.label())], 7.0),
-        ("relay_reloads_total", &[("reason", "applied")], 1.0),
-        ("relay_reloads_total", &[("reason", "refused")], 1.0),
-        ("relay_config_version", &[], 2.0),
-        ("relay_connections", &[], 5.0),
-        ("relay_addresses_remembered", &[], 2.0),
-        ("relay_stream_appended_total", &[("stream", "alerts")], 12.0),
-        ("process_start_time_seconds", &[], 1_700_000_000.5),
-        ("process_max_fds", &[], 1024.0),
-    ];
-    for (name, labels, expected) in cases {
+    let check = |name: &str, labels: &[(&str, &str)], expected| {
         assert_eq!(value(&metrics, name, labels), Some(expected), "{name} {labels:?}");
-    }
+    };
+    check("relay_deliveries_total", &[], 7.0);
+    check("relay_events_total", &[], 10.0);
+    check("relay_queued_bytes", &[], 100.0);
+    check("relay_hub_sessions", &[("transport", "ndjson")], 2.0);
+    check("relay_hub_sessions", &[("transport", "sse")], 0.0);
+    check("relay_slow_total", &[("reason", "drop_oldest")], 5.0);
+    check("relay_gaps_total", &[("reason", "source")], 6.0);
+    check("relay_closes_total", &[("reason", Close::Slow.label())], 7.0);
+    check("relay_reloads_total", &[("reason", "applied")], 1.0);
+    check("relay_reloads_total", &[("reason", "refused")], 1.0);
+    check("relay_config_version", &[], 2.0);
+    check("relay_connections", &[], 5.0);
+    check("relay_addresses_remembered", &[], 2.0);
+    check("relay_stream_appended_total", &[("stream", "alerts")], 12.0);
+    check("process_start_time_seconds", &[], 1_700_000_000.5);
+    check("process_max_fds", &[], 1024.0);
 }
 
 #[test]
