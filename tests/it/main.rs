@@ -1,0 +1,11 @@
+//! Everything that is tested from outside: one binary, the real relay, real sockets.
+
+#![forbid(unsafe_code)]
+// Tests are for those who read them; what they call is named so that it needs no page of its own.
+#![allow(missing_docs)]
+
+mod checker;
+mod client;
+mod harness;
+//mod systemd;
+//mod tidy;
