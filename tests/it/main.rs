@@ -8,4 +8,4 @@ mod checker;
 mod client;
 mod harness;
 //mod systemd;
-//mod tidy;
+mod tidy;
