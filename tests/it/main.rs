@@ -7,5 +7,5 @@
 mod checker;
 mod client;
 mod harness;
-//mod systemd;
+mod systemd;
 mod tidy;
