@@ -282,6 +282,22 @@ pub fn fresh_folder() -> PathBuf {
     folder
 }
 
+/// As many sockets as the machine allows: a storm needs more than the usual soft limit.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("up to the hard limit it is allowed");
+}
+
+/// What random tests begin with: printed, and taken from `RELAY_TEST_SEED` to see a failure again.
+pub fn seed() -> u64 {
+    let given = std::env::var("RELAY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("RELAY_TEST_SEED={seed}");
+    seed
+}
+
 fn lines(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {

@@ -7,5 +7,7 @@
 mod checker;
 mod client;
 mod harness;
+mod model;
+mod storm;
 mod systemd;
 mod tidy;

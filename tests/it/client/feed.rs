@@ -194,6 +194,13 @@ impl Item {
         }
     }
     #[track_caller]
+    pub fn id(&self) -> &String {
+        match self {
+            Item::Event { id, .. } => id,
+            other => panic!("no event: {other:?}"),
+        }
+    }
+    #[track_caller]
     pub fn data(&self) -> &Value {
         match self {
             Item::Event { data, .. } => data,
