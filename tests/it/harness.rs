@@ -53,6 +53,13 @@ pub fn plain() -> String {
     config(&[EXEMPT, PUBLISH, EVENTS].concat())
 }
 
+/// A relay that publishes anything and has one endpoint, `/e`, with these keys; it hears everything.
+#[track_caller]
+pub fn relay_with_endpoint(keys: &str) -> Relay {
+    let endpoint = format!("[[endpoint]]\npath = \"/e\"\ntopics = [\"**\"]\n{keys}\n");
+    Relay::start(&config(&[EXEMPT, PUBLISH, &endpoint].concat()))
+}
+
 /// What gets a command that starts a relay ready: its environment, another program around it.
 type Prepare<'a> = &'a dyn Fn(&Path) -> Command;
 

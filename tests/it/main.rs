@@ -6,6 +6,7 @@
 
 mod checker;
 mod client;
+mod endpoints;
 mod harness;
 mod model;
 mod storm;
