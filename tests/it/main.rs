@@ -6,9 +6,11 @@
 
 mod checker;
 mod client;
+mod commands;
 mod endpoints;
 mod harness;
 mod model;
+mod slow;
 mod storm;
 mod systemd;
 mod tidy;
