@@ -7,9 +7,11 @@
 mod checker;
 mod client;
 mod commands;
+mod drain;
 mod endpoints;
 mod harness;
 mod model;
+mod resume;
 mod slow;
 mod storm;
 mod systemd;
