@@ -12,8 +12,7 @@ const BUILT_IN: &str = "events";
 pub fn check(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = super::load(file)?;
     let name = file.map_or("the built-in quickstart".to_string(), |path| path.display().to_string());
-    println!("{name}: {}", contents(&loaded.config));
-    Ok(ExitCode::SUCCESS)
+    super::say(&format!("{name}: {}", contents(&loaded.config)))
 }
 
 fn contents(config: &Config) -> String {

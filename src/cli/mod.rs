@@ -5,9 +5,11 @@ mod publish;
 mod server;
 mod subscribe;
 
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use relay::config::{self, Loaded, Mistakes};
 
@@ -89,10 +91,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             relay::app::run(file)
         }
         Some(Command::Check { file }) => check::check(chosen(file.or(config)).as_deref()),
-        Some(Command::Schema) => {
-            print!("{}", config::schema());
-            Ok(ExitCode::SUCCESS)
-        }
+        Some(Command::Schema) => say(&format!("{:#}", config::schema())),
         Some(Command::Pub { topic, data, target }) => publish::publish(config, &topic, data, &target),
         Some(Command::Sub { pattern, target }) => subscribe::subscribe(config, &pattern, &target),
     }
@@ -106,6 +105,14 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
     }
     eprintln!("relay: {error:#}");
     ExitCode::FAILURE
+}
+
+/// Prints a result. Whoever stopped reading (`| head`) has had enough, which is no failure.
+fn say(text: &str) -> anyhow::Result<ExitCode> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// The file that counts; none is the built-in quickstart.

@@ -39,10 +39,7 @@ pub fn publish(
         Some(text) => text.into_bytes(),
         None => standard_input()?,
     };
-    for id in server::block_on(route.send(data))? {
-        println!("{id}");
-    }
-    Ok(ExitCode::SUCCESS)
+    super::say(&server::block_on(route.send(data))?.join("\n"))
 }
 
 impl Route {

@@ -67,9 +67,12 @@ impl Server {
     /// Asks, and waits for the head of the answer. The connection lives as long as the answer's body.
     pub async fn send(&self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
         request.headers_mut().insert(HOST, self.host()?);
-        let exchange = async { anyhow::Ok(self.connect().await?.send_request(request).await?) };
+        let exchange = async {
+            let mut connection = self.connect().await.with_context(|| format!("cannot connect to {self}"))?;
+            connection.send_request(request).await.with_context(|| format!("no answer from {self}"))
+        };
         match tokio::time::timeout(PATIENCE, exchange).await {
-            Ok(answer) => answer.with_context(|| format!("no answer from {self}")),
+            Ok(answer) => answer,
             Err(_) => bail!("no answer from {self} within {PATIENCE:?}"),
         }
     }

@@ -148,6 +148,11 @@ impl Refusal {
         }
     }
 
+    /// 429 is about this address; 503 about everybody.
+    pub fn status(self) -> u16 {
+        if self == Refusal::Connections { 503 } else { 429 }
+    }
+
     /// `Retry-After` in seconds: a bucket refills soon, a slot is free when somebody left. The caller adds jitter.
     pub fn retry_after(self) -> u64 {
         match self {

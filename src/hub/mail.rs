@@ -11,7 +11,6 @@ use super::seat::{Line, Request};
 use crate::gate::limits::{ConnectionPermit, Rate, SessionPermit};
 use crate::session::endpoint::Endpoint;
 use crate::session::terms::Terms;
-use crate::stream::Draft;
 use crate::wire::form::Form;
 
 /// A session on its way into a shard.
@@ -35,7 +34,7 @@ pub struct Opening {
     /// What later commands may name.
     pub request: Option<Arc<Request>>,
     /// Its slots.
-    pub permits: (Option<ConnectionPermit>, SessionPermit),
+    pub permits: (Option<ConnectionPermit>, Option<SessionPermit>),
 }
 
 /// What every session is held to.
@@ -49,18 +48,6 @@ pub struct Settings {
     pub topics_per_session: usize,
     pub commands: Rate,
     pub session_age: Option<Duration>,
-}
-
-/// Something a session publishes, on its way to a stream.
-pub struct Publish {
-    /// What.
-    pub draft: Draft,
-    /// Whose shard, number and id, should it not go.
-    pub shard: usize,
-    /// See `shard`.
-    pub session: u32,
-    /// See `shard`.
-    pub id: [u8; 16],
 }
 
 /// A message to a shard.

@@ -22,11 +22,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mail::{Mail, Mailbox, Opening, Publish, Settings};
+use mail::{Mail, Mailbox, Opening, Settings};
 use shard::{Plan, Shard};
 
 use crate::metrics::Metrics;
 use crate::session::endpoint::Endpoint;
+use crate::source::command::Said;
 use crate::stream::Streams;
 
 /// All shards of this instance.
@@ -44,7 +45,7 @@ impl Hub {
         streams: &Arc<Streams>,
         metrics: &Arc<Metrics>,
         settings: &Arc<Settings>,
-        publish: &tokio::sync::mpsc::Sender<Publish>,
+        publish: &tokio::sync::mpsc::Sender<Said>,
     ) -> io::Result<Hub> {
         let queued = Arc::new(AtomicUsize::new(0));
         let failed = Arc::new(tokio::sync::Notify::new());
@@ -86,11 +87,6 @@ impl Hub {
     pub fn open(&self, opening: Opening) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         self.shards[at].send(Mail::Open(Box::new(opening)));
-    }
-
-    /// Says something to one session, if it is still the same.
-    pub fn say(&self, shard: usize, session: u32, id: [u8; 16], text: Vec<u8>) {
-        self.shards[shard].send(Mail::Say { session, id, text });
     }
 
     /// The endpoints as they are from now on.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use socket2::Socket;
@@ -39,7 +40,9 @@ pub struct Poll {
     pub limit: usize,
     /// What is missing before them, as JSON.
     pub gap: Option<Vec<u8>>,
-    /// Until when an empty answer is held back.
+    /// How long an empty answer is held back, as asked.
+    pub wait: Duration,
+    /// And until when that is.
     pub until: Tick,
 }
 
@@ -82,7 +85,7 @@ pub struct Own {
     /// The same of its pace.
     pub own_pace: bool,
     /// Its slots: given back when the session is gone.
-    pub permits: (Option<ConnectionPermit>, SessionPermit),
+    pub permits: (Option<ConnectionPermit>, Option<SessionPermit>),
 }
 
 /// How far a session's life is.

@@ -15,13 +15,14 @@ use slab::Slab;
 use super::audience::{Audiences, NONE};
 use super::class::Classes;
 use super::fanout::Fanout;
-use super::mail::{Mail, Mailbox, Opening, Publish, Settings};
+use super::mail::{Mail, Mailbox, Opening, Settings};
 use super::seat::{Line, Session};
 use super::tails::Tails;
 use super::timers::{TICK, Tick, Timers};
 use crate::event::Time;
 use crate::metrics::ShardCounters;
 use crate::session::endpoint::{Endpoint, OnSlow};
+use crate::source::command::Said;
 use crate::stream::Streams;
 
 /// The waker's token; sessions use their number in the slab.
@@ -38,7 +39,7 @@ pub struct Plan {
     /// What it must hold to.
     pub settings: Arc<Settings>,
     /// What its sessions publish.
-    pub publish: tokio::sync::mpsc::Sender<Publish>,
+    pub publish: tokio::sync::mpsc::Sender<Said>,
     /// What it counts.
     pub counters: Arc<ShardCounters>,
     /// Bytes that wait in all shards together.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::audience::Key;
-use super::mail::Publish;
+use super::mail::Mail;
 use super::opening::here;
 use super::seat::{Heard, Life, Line, Session, id_text};
 use super::shard::Shard;
@@ -21,6 +21,7 @@ use crate::session::command::{Deed, Speaker, Understood, error, understand};
 use crate::session::endpoint::{Endpoint, Replay};
 use crate::session::pace::Pace;
 use crate::session::terms::{Pacing, unique};
+use crate::source::command::Said;
 use crate::stream::Draft;
 use crate::template::Scope;
 use crate::topic::Pattern;
@@ -276,8 +277,9 @@ impl Shard {
 
     fn publish(&mut self, number: u32, draft: Draft) {
         let session = &self.sessions[number as usize];
-        let publish = Publish { draft, shard: self.plan.number, session: number, id: session.own.id };
-        if self.plan.publish.try_send(publish).is_err() {
+        let (mailbox, id) = (self.mailbox.clone(), session.own.id);
+        let refused = Box::new(move |why: String| mailbox.send(Mail::Say { session: number, id, text: error(&why) }));
+        if self.plan.publish.try_send(Said { draft, refused }).is_err() {
             self.plan.counters.command_errors.add(1);
             self.say(number, &error("overloaded, nothing was published; try again"));
         }

@@ -94,8 +94,7 @@ impl Memory {
         }
     }
 
-    /// Whether more is held than may be.
-    pub fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.bytes.load(Relaxed) > self.limit.load(Relaxed)
     }
 }

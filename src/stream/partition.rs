@@ -183,7 +183,9 @@ impl Partition {
                 return Err(Refused::Behind);
             }
             let now = state.advance(now);
-            Ok(batch.into_iter().map(|entry| self.put(state, entry, now)).collect())
+            let placed = batch.into_iter().map(|entry| self.put(state, entry, now)).collect();
+            state.retire(now);
+            Ok(placed)
         })
     }
 
@@ -220,13 +222,9 @@ impl Partition {
         self.with(|_| ());
     }
 
-    /// Drops the oldest event that every reader has seen, if memory still asks for it.
+    /// Drops the oldest event that every reader has seen, for memory.
     pub(super) fn evict(&self) {
-        self.with(|state| {
-            if self.memory.is_over() {
-                state.evict();
-            }
-        });
+        self.with(State::evict);
     }
 
     /// Whether its slowest reader is so far behind that it takes no more.
@@ -250,8 +248,6 @@ impl Partition {
         let mut state = self.state.lock().expect("nothing panics while it holds a partition");
         let before = state.held();
         state.retire(self.memory.now());
-        self.memory.settle(before, state.held());
-        let before = state.held();
         let result = act(&mut state);
         self.memory.settle(before, state.held());
         self.head.store(state.log().head(), Ordering::Release);

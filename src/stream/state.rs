@@ -98,7 +98,6 @@ impl State {
             self.let_go(before);
             self.limit_retained();
         }
-        self.retire(self.time);
     }
 
     /// Takes from sessions what is past its retention, and lets go of it once every reader has seen it.

@@ -10,6 +10,7 @@ mod values;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use relay::event::{Event, Kind, Payload, Time};
@@ -114,6 +115,25 @@ fn distinct<T: Eq + std::hash::Hash>(all: impl IntoIterator<Item = T>) -> usize 
     all.into_iter().collect::<HashSet<_>>().len()
 }
 
+/// Each thread of a test holds one, so that none waits for ever for another that has failed.
+struct Fuse<'a>(&'a AtomicBool);
+
+impl Fuse<'_> {
+    /// Lets the others go on.
+    fn wait(&self) {
+        assert!(!self.0.load(Ordering::Relaxed), "another thread has failed");
+        std::thread::yield_now();
+    }
+}
+
+impl Drop for Fuse<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 macro_rules! promises {
     ($make:expr; $($group:ident { $($promise:ident,)+ })+) => {$(
         mod $group {$(
@@ -150,7 +170,7 @@ macro_rules! suite {
                     an_age_ends_at_any_sign_of_time,
                     memory_drops_the_oldest_of_all_partitions,
                     memory_counts_an_event_once,
-                    memory_drops_what_is_too_old_first,
+                    memory_drops_what_is_past_its_retention_first,
                     a_payload_does_not_hold_the_buffer_it_came_in,
                 }
                 values {

@@ -1,7 +1,21 @@
-//! Everything that is tested from outside.
+//! Everything that is tested from outside: one binary, the real relay, real sockets.
 
 #![forbid(unsafe_code)]
 // Tests are for those who read them; what they call is named so that it needs no page of its own.
 #![allow(missing_docs)]
 
+mod alertmanager;
+mod checker;
+mod client;
+mod commands;
+mod drain;
+mod endpoints;
 mod engine;
+mod harness;
+mod model;
+mod resume;
+mod slow;
+mod storm;
+mod systemd;
+mod tidy;
+mod websocket_cases;

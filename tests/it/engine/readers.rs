@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use super::*;
 
@@ -55,19 +55,22 @@ pub fn nothing_is_missed_under_concurrent_appends(make: Make) {
     const EACH: usize = 1_500;
     // Sessions can read one event and memory holds about fifty, of 6,000.
     let streams = make(vec![Settings { retain: 2, ..stream("a", 1) }, stream("b", 1)], 7_000, 2);
+    let broken = AtomicBool::new(false);
     let writer = |number: usize| {
+        let fuse = Fuse(&broken);
         for n in 0..EACH {
             let batch =
                 vec![draft(&format!("a/{number}"), &n.to_string()), draft(&format!("b/{number}"), &n.to_string())];
             // Only what was refused is sent again: the parts of a batch stand alone.
             for one in batch {
                 while append(&streams, vec![one.clone()], n as u64).is_err() {
-                    std::thread::yield_now();
+                    fuse.wait();
                 }
             }
         }
     };
     let reader = |number: usize| {
+        let fuse = Fuse(&broken);
         let mut random = fastrand::Rng::with_seed(number as u64);
         let parts = ["a", "b"].map(|name| only(&streams, name));
         let mut seen = [vec![], vec![]];
@@ -75,7 +78,7 @@ pub fn nothing_is_missed_under_concurrent_appends(make: Make) {
             for (part, seen) in parts.iter().zip(&mut seen) {
                 part.tail(number, random.usize(1..20), random.usize(1..50), seen);
             }
-            std::thread::yield_now();
+            fuse.wait();
         }
         for seen in &seen {
             assert_eq!(positions(seen), (1..=2 * EACH as u64).collect::<Vec<_>>());

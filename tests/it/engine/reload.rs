@@ -1,6 +1,6 @@
 //! A changed file: what stays, what goes, what comes.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use relay::cursor::Mark;
 
@@ -118,25 +118,27 @@ pub fn appends_go_on_during_applies(make: Make) {
     let settings =
         |n: usize| vec![Settings { retain: n % 3, ..stream("a", 1 + n as u64 % 50) }, stream(["b", "c"][n % 2], 10)];
     let streams = make(settings(0), AMPLE, 1);
-    let done = AtomicBool::new(false);
+    let (done, broken) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let fuse = Fuse(&broken);
             for now in 0..ALL {
                 while append(&streams, vec![draft("a/x", &now.to_string())], now).is_err() {
-                    std::thread::yield_now();
+                    fuse.wait();
                 }
             }
         });
         scope.spawn(|| {
+            let fuse = Fuse(&broken);
             for n in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
                 streams.apply(settings(n), AMPLE + n as u64);
-                std::thread::yield_now();
+                fuse.wait();
             }
         });
-        let mut seen = Vec::new();
+        let (mut seen, fuse) = (Vec::new(), Fuse(&broken));
         while (seen.len() as u64) < ALL {
             only(&streams, "a").tail(0, 100, 1_000, &mut seen);
-            std::thread::yield_now();
+            fuse.wait();
         }
         done.store(true, Ordering::Relaxed);
         assert_eq!(positions(&seen), (1..=ALL).collect::<Vec<_>>());

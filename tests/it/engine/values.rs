@@ -1,7 +1,6 @@
 //! Last values, and what clears them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use relay::select::{Field, Fields};
 
@@ -104,8 +103,10 @@ pub fn a_walk_under_concurrent_updates_misses_nothing_unchanged(make: Make) {
                 put(&streams, topic, "", 2);
             }
         });
+        // The other thread is done also when an assertion fails.
+        let fuse = Fuse(&done);
         for _ in 0..200 {
-            let met = walk(&a, a.head().1, 7, std::thread::yield_now);
+            let met = walk(&a, a.head().1, 7, || fuse.wait());
             assert!(positions(&met).is_sorted_by(|one, next| one < next));
             let mut times = HashMap::<_, usize>::new();
             met.iter().for_each(|event| *times.entry(event.topic.as_str()).or_default() += 1);
