@@ -6,8 +6,10 @@
 
 mod alertmanager;
 mod checker;
+
 mod client;
 mod commands;
+mod config;
 mod drain;
 mod endpoints;
 mod engine;
