@@ -174,7 +174,9 @@ impl Load {
         let going = self.sessions.len();
         let goal = server.open_files()?.saturating_sub(going);
         self.sessions.drain(..).try_for_each(Session::cut)?;
-        self.arrived = Arrived { cursor: self.arrived.cursor.take(), ..Arrived::default() };
+        let cursor = self.arrived.cursor.take();
+        self.arrived = Arrived::default();
+        self.arrived.cursor = cursor;
         let mut progress = Progress::new();
         while server.open_files()? > goal {
             self.idle(Duration::from_millis(10))?;
