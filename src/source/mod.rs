@@ -1,5 +1,6 @@
 //! Sources: where events enter. A source verifies, maps, finds the dedupe key; it never sees a session.
 
 pub mod alertmanager;
+mod body;
 pub mod verify;
 pub mod webhook;
