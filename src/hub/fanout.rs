@@ -268,10 +268,8 @@ impl Audience {
 fn deliver(session: &mut Session, audience: &Audience, block: &Bytes, fanout: &mut Fanout) -> Delivered {
     debug_assert!(session.life == Life::Here);
     let piece = |&(start, end): &(u32, u32)| &block[start as usize..end as usize];
-    if session.queue.is_some() {
-        let parcel = parcel(audience, block, 0, fanout);
-        let queue = session.queue.as_mut().expect("it was looked at just now");
-        queue.push(parcel);
+    if let Some(queue) = &mut session.queue {
+        queue.push(parcel(audience, block, 0, fanout));
         return Delivered::Queued;
     }
     let wrote = match audience.stretches.as_slice() {
