@@ -168,19 +168,19 @@ impl Relay {
     /// Does what replaces the file and waits until it is in force. A refused file panics.
     #[track_caller]
     pub fn reload(&self, replace: impl FnOnce()) {
-        let (before, refused) = (self.metric("relay_reloads_total{result=\"applied\"}"), self.refused_reloads());
+        let (before, refused) = (self.metric("relay_reloads_total{reason=\"applied\"}"), self.refused_reloads());
         replace();
         until(
             || {
                 assert_eq!(self.refused_reloads(), refused, "the file was refused:\n{}", self.log());
-                self.metric("relay_reloads_total{result=\"applied\"}") > before
+                self.metric("relay_reloads_total{reason=\"applied\"}") > before
             },
             || format!("no reload was seen:\n{}", self.log()),
         );
     }
 
     pub fn refused_reloads(&self) -> f64 {
-        self.metric("relay_reloads_total{result=\"refused\"}")
+        self.metric("relay_reloads_total{reason=\"refused\"}")
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -241,7 +241,7 @@ impl Relay {
     /// Nothing is left of sessions that are gone.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        const MUST_BE_ZERO: [&str; 4] = ["sessions", "audiences", "patterns", "queued_bytes"];
+        const MUST_BE_ZERO: [&str; 5] = ["sessions", "permits", "audiences", "patterns", "queued_bytes"];
         self.wait_for(|stats| {
             MUST_BE_ZERO.iter().all(|key| {
                 assert!(stats[key].is_number(), "no {key} in {stats}");

@@ -4,6 +4,7 @@
 // Tests are for those who read them; what they call is named so that it needs no page of its own.
 #![allow(missing_docs)]
 
+mod bad_input;
 mod checker;
 mod client;
 mod commands;
