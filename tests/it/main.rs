@@ -4,6 +4,7 @@
 // Tests are for those who read them; what they call is named so that it needs no page of its own.
 #![allow(missing_docs)]
 
+mod admin;
 mod bad_input;
 mod checker;
 mod client;
@@ -11,7 +12,9 @@ mod commands;
 mod drain;
 mod endpoints;
 mod harness;
+mod limits;
 mod model;
+mod reload;
 mod resume;
 mod slow;
 mod storm;
