@@ -124,14 +124,19 @@ impl Place {
 }
 
 impl Event {
-    /// `alerts-k3f9-1042`, appended to `out`. Partitions of a stream have epochs of their own, so the id names one event
-    /// without the partition's number.
+    /// `alerts-k3f9-1042`, appended to `out`. Partitions of a stream have epochs of their own, so the id names one
+    /// event without the partition's number.
     pub fn write_id(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.place.stream.as_bytes());
         out.push(b'-');
         self.epoch.write(out);
         out.push(b'-');
         write_digits(self.position, 10, out);
+    }
+
+    /// The payload parsed, if it is JSON.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        (self.payload.kind == Kind::Json).then(|| serde_json::from_slice(&self.payload.bytes).ok()).flatten()
     }
 
     /// The id as text.

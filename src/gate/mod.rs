@@ -1,5 +1,6 @@
 //! The gate: who may come in.
 
+mod buckets;
 pub mod limits;
 pub mod origin;
 pub mod peer;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::gate::origin::Origins;
 use crate::http::path::PathPattern;
+use crate::metrics::EndpointCounters;
 use crate::select::{Field, Fields};
 use crate::template::{Json, Text};
 use crate::topic::Pattern;
@@ -110,4 +111,36 @@ pub struct Command {
 pub struct Publish {
     pub topic: Text,
     pub body: Json,
+}
+
+/// An endpoint as it runs: its settings and what follows from them and from the streams.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// A number for as long as the process runs; a changed file keeps it.
+    pub id: u32,
+    /// What the file says.
+    pub settings: Settings,
+    /// The partitions its `allow` can touch, by hash, sorted.
+    pub reach: Arc<[u32]>,
+    /// `allow`, where no placeholder makes it differ between sessions.
+    pub allow: Option<Arc<[Pattern]>>,
+    /// What is counted for it.
+    pub counters: Arc<EndpointCounters>,
+}
+
+impl Settings {
+    /// Its first path, which is its name.
+    pub fn name(&self) -> &str {
+        self.paths[0].as_str()
+    }
+
+    /// Whether this changed what open sessions were promised, so that they cannot go on.
+    pub fn breaks(&self, new: &Settings) -> bool {
+        (&self.topics, &self.allow, &self.origins, self.format) != (&new.topics, &new.allow, &new.origins, new.format)
+    }
+
+    /// Whether its sessions need their request (path, query, headers) again after they were opened.
+    pub fn needs_request(&self) -> bool {
+        !self.commands.is_empty() || !self.pace.is_empty() || self.select.is_some()
+    }
 }

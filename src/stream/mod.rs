@@ -3,15 +3,25 @@
 //! The engine behind it is memory here; everything a caller sees holds for any engine, and `tests/it/engine.rs` is the
 //! suite that says so.
 
+mod dedupe;
+mod log;
+mod memory;
 pub mod partition;
+mod retained;
+mod state;
+mod table;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::event::{Payload, Time};
 use crate::select::Fields;
 use crate::topic::{Pattern, Topic};
+use memory::Memory;
 pub use partition::{Page, Partition};
+use table::Table;
 
 /// What `[[stream]]` says.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,51 +78,143 @@ pub enum Refused {
     Behind,
 }
 
+/// What a stream holds, and what became of what it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamStats {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// Events that may be read again.
+    pub events: u64,
+    /// What its events and last values count against `memory`.
+    pub bytes: u64,
+    /// The last positions of its partitions, added up.
+    pub head: u64,
+    /// When the oldest event that may be read again was accepted.
+    pub oldest: Option<Time>,
+    /// Last values.
+    pub retained: u64,
+    /// Events since the stream exists.
+    pub appended_total: u64,
+    /// Drafts that were duplicates.
+    pub duplicates_total: u64,
+    /// Events and last values dropped for `memory`, before their retention was over.
+    pub evicted_by_memory_total: u64,
+}
+
+type Waker = Arc<dyn Fn() + Send + Sync>;
+
 /// All streams of this instance. Clone the `Arc` around it.
-pub struct Streams(());
+pub struct Streams {
+    table: ArcSwap<Table>,
+    memory: Arc<Memory>,
+    readers: usize,
+    /// One `apply` at a time.
+    applying: Mutex<()>,
+    wakers: ArcSwap<Vec<Waker>>,
+}
 
 impl Streams {
     /// `memory` bounds events and last values in bytes (an event counts payload + topic + 128); `readers` is how many
-    /// shards read on, known from the start. A built-in last stream `events` takes `**` unless the settings have one.
+    /// shards read on, known from the start. A built-in last stream `events` takes `**` unless the settings have one;
+    /// either way it has what no other takes.
     pub fn new(settings: Vec<Settings>, memory: u64, readers: usize) -> Streams {
-        let _ = (settings, memory, readers);
-        todo!()
+        let memory = Arc::new(Memory::new(memory));
+        let table = Table::empty().next(settings, &memory, readers);
+        Streams {
+            table: ArcSwap::from_pointee(table),
+            memory,
+            readers,
+            applying: Mutex::new(()),
+            wakers: ArcSwap::default(),
+        }
     }
+
     /// Called (outside all locks) after events were appended or the table changed; once per registered waker.
     pub fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        let _ = wake;
-        todo!()
+        let wake: Waker = wake.into();
+        self.wakers.rcu(|wakers| wakers.iter().chain([&wake]).cloned().collect::<Vec<_>>());
     }
-    /// A changed file: streams are known by name; same name keeps its events. `memory` may change too.
+
+    /// A changed file: streams are known by name; same name keeps its events, under the new settings from now on
+    /// (`partitions` apart, which needs a restart). A removed stream takes its events along. `memory` may change too.
     pub fn apply(&self, settings: Vec<Settings>, memory: u64) {
-        let _ = (settings, memory);
-        todo!()
+        {
+            let _one = self.applying.lock().expect("nothing panics while it applies settings");
+            let table = self.table.load().next(settings, &self.memory, self.readers);
+            self.memory.set_limit(memory);
+            self.table.store(Arc::new(table));
+        }
+        self.memory.make_room(&self.partitions());
+        self.wake();
     }
+
     /// Changes with each `apply`, so that a reader sees when to ask for `partitions` again.
     pub fn version(&self) -> u64 {
-        todo!()
+        self.table.load().version
     }
+
     /// All partitions, in the order of the file.
     pub fn partitions(&self) -> Arc<[Arc<Partition>]> {
-        todo!()
+        self.table.load().partitions.clone()
     }
+
     /// The hashes of the partitions a session with these patterns can hear from (over-approximated), sorted.
     pub fn reach(&self, patterns: &[Pattern]) -> Vec<u32> {
-        let _ = patterns;
-        todo!()
+        self.table.load().reach(patterns)
     }
-    /// Appends in order, with contiguous positions per partition.
+
+    /// Appends in order, with contiguous positions per partition. Each partition takes its part of the batch whole or
+    /// not at all; the first that refuses ends it, so that a refused batch over several may be stored in part.
     pub async fn append(&self, drafts: Vec<Draft>, now: Time) -> Result<Appended, Refused> {
-        let _ = (drafts, now);
-        todo!()
+        self.memory.tell(now);
+        let table = self.table.load();
+        let mut appended = Appended { ids: vec![String::new(); drafts.len()], duplicates: 0 };
+        let mut outcome = Ok(());
+        let mut news = false;
+        for (partition, batch) in table.route(drafts) {
+            match partition.append(batch, now) {
+                Ok(placed) => {
+                    for one in placed {
+                        appended.ids[one.at] = one.event.id();
+                        appended.duplicates += usize::from(one.duplicate);
+                        news |= !one.duplicate;
+                    }
+                }
+                Err(refused) => {
+                    outcome = Err(refused);
+                    break;
+                }
+            }
+        }
+        if news {
+            self.wake();
+            self.memory.make_room(&table.partitions);
+        }
+        outcome.map(|()| appended)
     }
+
     /// Whether an append would be refused now, and why (readiness).
     pub fn refusing(&self) -> Option<Refused> {
-        todo!()
+        let behind = self.memory.is_behind() || self.table.load().partitions.iter().any(|one| one.is_behind());
+        behind.then_some(Refused::Behind)
     }
+
     /// Drops what is too old. Called about once a second.
     pub fn sweep(&self, now: Time) {
-        let _ = now;
-        todo!()
+        self.memory.tell(now);
+        let table = self.table.load();
+        table.partitions.iter().for_each(|partition| partition.sweep());
+        self.memory.make_room(&table.partitions);
+    }
+
+    /// What each stream holds, in the order of the file.
+    pub fn stats(&self) -> Vec<StreamStats> {
+        self.table.load().stats()
+    }
+
+    fn wake(&self) {
+        self.wakers.load().iter().for_each(|wake| wake());
     }
 }

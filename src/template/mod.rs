@@ -50,10 +50,14 @@ pub struct Scope<'a> {
     /// `{now}`.
     pub now: Time,
     /// `{stats.x}`.
-    pub stats: Option<&'a dyn Fn(&str) -> Option<Value>>,
+    pub stats: Option<Stats<'a>>,
 }
 
-/// A placeholder that had nothing to say, or a result that is no topic. The message names it: "`{.labels.job}` is absent".
+/// How `{stats.x}` is looked up.
+pub type Stats<'a> = &'a dyn Fn(&str) -> Option<Value>;
+
+/// A placeholder that had nothing to say, or a result that is no topic. The message names it: "`{.labels.job}` is
+/// absent".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unfilled(pub String);

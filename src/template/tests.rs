@@ -282,6 +282,9 @@ fn the_raw_payload_goes_through_byte_for_byte() {
     );
     check_raw(json!(["{.a}"]), &word, (Kind::Json, b"[null]"), b"[null]");
 
+    let digits = raw(Kind::Text, b"12");
+    check_raw(json!("{. as number}"), &digits, (Kind::Json, b"12"), b"12");
+
     let binary = raw(Kind::Binary, &[0xff, 0]);
     check_raw(json!("{.}"), &binary, (Kind::Binary, &[0xff, 0]), b"/wA=");
     check_raw(json!(["{.}"]), &binary, (Kind::Json, b"[\"/wA=\"]"), b"[\"/wA=\"]");

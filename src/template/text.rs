@@ -53,8 +53,8 @@ impl Text {
         Ok(Text(pieces))
     }
 
-    /// Says what the path around it captures, as pairs of a name and whether it is a rest: `{path.x}` of another name is
-    /// a mistake, and the value of a rest keeps its separators. (Unbound, every capture counts as one segment.)
+    /// Says what the path around it captures, as pairs of a name and whether it is a rest: `{path.x}` of another name
+    /// is a mistake, and the value of a rest keeps its separators. (Unbound, every capture counts as one segment.)
     pub fn bind_path(&mut self, captures: &[(String, bool)]) -> Result<(), String> {
         self.0.iter_mut().try_for_each(|piece| match piece {
             Piece::Literal(_) => Ok(()),

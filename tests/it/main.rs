@@ -5,12 +5,14 @@
 #![allow(missing_docs)]
 
 mod admin;
+mod alertmanager;
 mod bad_input;
 mod checker;
 mod client;
 mod commands;
 mod drain;
 mod endpoints;
+mod engine;
 mod harness;
 mod limits;
 mod model;
@@ -20,3 +22,4 @@ mod slow;
 mod storm;
 mod systemd;
 mod tidy;
+mod websocket_cases;

@@ -1,0 +1,367 @@
+//! Bytes to one session: its backlog as the socket drains, its queue, and what happens when it is slow.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::audience::Key;
+use super::fanout::count_delivery;
+use super::opening::here;
+use super::queue::{Dropped, Parcel, Span};
+use super::seat::{Life, Line, id_text};
+use super::shard::Shard;
+use super::tails::write_cursor;
+use crate::close::Close;
+use crate::cursor::Mark;
+use crate::event::Event;
+use crate::session::backlog::{Backlog, Here, Pulled};
+use crate::session::endpoint::OnSlow;
+use crate::session::pace::every;
+use crate::wire::form::{Gap, GapReason};
+
+/// Bytes encoded for a session that catches up before they are written: what a socket takes at once.
+const CHUNK: usize = 16 * 1024;
+/// Chunks before others get their turn.
+const CHUNKS: usize = 8;
+
+/// Why filling a chunk stopped.
+enum Filled {
+    /// The chunk is full, or the turn is over.
+    More,
+    /// Nothing until the shard moves on.
+    Ahead,
+    /// Live from here.
+    Live,
+    /// A poll has its page.
+    Page {
+        /// There is more to read at once.
+        more: bool,
+        /// The cursor to answer with, if it is not how far the backlog is.
+        at: Option<Vec<Mark>>,
+    },
+}
+
+impl Shard {
+    /// Sends from a backlog while the socket takes it.
+    pub(super) fn pump(&mut self, number: u32) {
+        for _ in 0..CHUNKS {
+            let session = &mut self.sessions[number as usize];
+            if session.queue.is_some() || session.life == Life::Leaving {
+                return;
+            }
+            let Some(mut backlog) = session.backlog.take() else { return };
+            let reach: Vec<u32> = backlog.seen.iter().map(|mark| mark.partition).collect();
+            let here = here(&self.tails, &reach);
+            if here.len() != reach.len() {
+                return self.close(number, Close::Reload); // a stream went away under it
+            }
+            let mut chunk = std::mem::take(&mut self.scratch);
+            chunk.clear();
+            let filled = self.fill(number, &mut backlog, &here, &mut chunk);
+            let sent = chunk.is_empty() || self.write(number, &chunk);
+            self.scratch = chunk;
+            if !sent {
+                return self.end(number, Close::Gone);
+            }
+            match filled {
+                Filled::Live => return self.go_live(number, &backlog),
+                Filled::Page { more, at } => {
+                    let marks = at.unwrap_or(backlog.seen);
+                    return self.answer(number, &marks, more);
+                }
+                Filled::Ahead => {
+                    self.sessions[number as usize].backlog = Some(backlog);
+                    self.ahead.insert(number);
+                    return;
+                }
+                Filled::More => self.sessions[number as usize].backlog = Some(backlog),
+            }
+        }
+        self.busy.insert(number);
+    }
+
+    fn fill(&mut self, number: u32, backlog: &mut Backlog, here: &[Here], chunk: &mut Vec<u8>) -> Filled {
+        let key = self.sessions[number as usize].key.clone();
+        while chunk.len() < CHUNK {
+            match backlog.pull(here, &mut |event| key.hears(event)) {
+                Pulled::Event(event, in_turn) => {
+                    if let Some(page) = self.catch_up_event(number, &key, &event, in_turn.then_some(&*backlog), chunk) {
+                        return Filled::Page { more: page && backlog.is_behind(here), at: None };
+                    }
+                }
+                Pulled::Say(bytes) => chunk.extend(bytes),
+                Pulled::Open => {
+                    let session = &self.sessions[number as usize];
+                    key.form.open(&id_text(&session.own.id), &cursor_of(&backlog.seen), chunk);
+                }
+                Pulled::Gap { reason, from, hole, partitions } => {
+                    let to = backlog.seen.clone();
+                    let missed = hole.filter(|_| key.hears_all());
+                    let gap = self.gap(&key, reason, from.as_deref(), &to, missed, &partitions);
+                    self.plan.counters.gaps[reason as usize].add(1);
+                    match &mut self.sessions[number as usize].line {
+                        Line::Socket(_) => key.form.gap(&gap, chunk),
+                        Line::Poll(poll) if poll.gap.is_none() && poll.items.is_empty() => {
+                            let mut json = Vec::new();
+                            gap.write(&mut json);
+                            poll.gap = Some(json);
+                        }
+                        // A page tells one gap, before its items: the next page begins with this one.
+                        Line::Poll(_) => return Filled::Page { more: true, at: from },
+                    }
+                }
+                Pulled::Pause => return Filled::More,
+                Pulled::Ahead => return Filled::Ahead,
+                Pulled::Live => return Filled::Live,
+            }
+        }
+        Filled::More
+    }
+
+    /// One event of the past: to the socket's chunk, to the page of a poll, or held by its pace. `Some(true)`: the page is
+    /// full.
+    fn catch_up_event(
+        &mut self,
+        number: u32,
+        key: &Rc<Key>,
+        event: &Arc<Event>,
+        turn: Option<&Backlog>,
+        chunk: &mut Vec<u8>,
+    ) -> Option<bool> {
+        let session = &mut self.sessions[number as usize];
+        if let Some(pace) = &mut session.pace
+            && every(pace.rules(), event.topic.as_str()).is_some()
+        {
+            pace.hold(event);
+            return None;
+        }
+        self.plan.counters.replayed.add(1);
+        match &mut session.line {
+            Line::Socket(_) => {
+                let cursor = turn.map(|backlog| cursor_of(&backlog.seen));
+                key.form.event(event, cursor.as_deref(), chunk);
+                None
+            }
+            Line::Poll(poll) => {
+                if poll.count > 0 {
+                    poll.items.push(b',');
+                }
+                let cursor = turn.map(|backlog| cursor_of(&backlog.seen));
+                key.form.event(event, cursor.as_deref(), &mut poll.items);
+                poll.count += 1;
+                (turn.is_some() && (poll.count >= poll.limit || poll.items.len() >= PAGE_BYTES)).then_some(true)
+            }
+        }
+    }
+
+    /// The notice of missing events. `topics` are the session's own, as far as they lie in those partitions.
+    fn gap(
+        &self,
+        key: &Key,
+        reason: GapReason,
+        from: Option<&[Mark]>,
+        to: &[Mark],
+        missed: Option<u64>,
+        partitions: &[u32],
+    ) -> Gap {
+        let streams = &self.plan.streams;
+        let lies = |p: &&crate::topic::Pattern| {
+            streams.reach(std::slice::from_ref(*p)).iter().any(|hash| partitions.contains(hash))
+        };
+        let token = |marks: &[Mark]| String::from_utf8(cursor_of(marks)).unwrap_or_default();
+        Gap {
+            reason,
+            topics: key.patterns.iter().filter(lies).map(|p| p.as_str().to_owned()).collect(),
+            from: from.map(token),
+            to: token(to),
+            missed,
+        }
+    }
+
+    fn go_live(&mut self, number: u32, backlog: &Backlog) {
+        if let Line::Poll(poll) = &self.sessions[number as usize].line
+            && (poll.count > 0 || poll.gap.is_some() || poll.until <= self.timers.now())
+        {
+            return self.answer(number, &backlog.seen, false);
+        }
+        self.seat(number);
+        self.release(number);
+        self.schedule(number);
+        self.busy.insert(number); // what it said meanwhile
+    }
+
+    /// Writes to a session whose queue is empty; false if its line is dead.
+    fn write(&mut self, number: u32, bytes: &[u8]) -> bool {
+        let now = self.timers.now();
+        let session = &mut self.sessions[number as usize];
+        session.wrote = now;
+        session.send(bytes).is_ok()
+    }
+
+    /// Bytes for one session that are no event, in their place behind what waits.
+    pub(super) fn send(&mut self, number: u32, bytes: &[u8]) {
+        let Some(session) = self.sessions.get_mut(number as usize).filter(|s| s.life == Life::Here) else { return };
+        if let Some(backlog) = &mut session.backlog {
+            backlog.say(bytes.to_vec());
+            return;
+        }
+        let before = session.waiting();
+        if self.write(number, bytes) { self.weigh(number, before) } else { self.end(number, Close::Gone) }
+    }
+
+    /// Something said to this session alone, in its form.
+    pub(super) fn say(&mut self, number: u32, text: &[u8]) {
+        let Some(session) = self.sessions.get(number as usize) else { return };
+        let mut bytes = Vec::new();
+        session.key.form.say(text, &mut bytes);
+        self.send(number, &bytes);
+    }
+
+    /// Events out of their turn, to a live session.
+    pub(super) fn send_events(&mut self, number: u32, events: &[Arc<Event>]) {
+        let Some(session) = self.sessions.get(number as usize).filter(|_| !events.is_empty()) else { return };
+        let (form, mut bytes) = (session.key.form, Vec::new());
+        events.iter().for_each(|event| form.event(event, None, &mut bytes));
+        count_delivery(&self.plan.counters, events.len(), bytes.len());
+        self.send(number, &bytes);
+    }
+
+    /// What pace held back and may go now.
+    pub(super) fn release(&mut self, number: u32) {
+        let now = self.clock.0;
+        let Some(session) = self.sessions.get_mut(number as usize) else { return };
+        let before = session.waiting();
+        let Some(pace) = &mut session.pace else { return };
+        let events = pace.due(now);
+        self.weigh(number, before);
+        self.send_events(number, &events);
+    }
+
+    /// The socket takes bytes again.
+    pub(super) fn flush(&mut self, number: u32) {
+        let now = self.timers.now();
+        let Some(session) = self.sessions.get_mut(number as usize) else { return };
+        if session.queue.is_some() {
+            let before = session.waiting();
+            let drained = session.drain();
+            session.wrote = now;
+            let after = session.waiting();
+            self.waiting = self.waiting + after - before;
+            match drained {
+                Err(_) => return self.end(number, Close::Gone),
+                Ok(false) => return,
+                Ok(true) => {}
+            }
+        }
+        match self.sessions[number as usize].life {
+            Life::Leaving => self.shut(number),
+            Life::Here => self.pump(number),
+        }
+    }
+
+    /// After bytes were queued: the count of what waits, and the policy of a session that has too much.
+    pub(super) fn weigh(&mut self, number: u32, before: usize) {
+        let Some(session) = self.sessions.get(number as usize) else { return };
+        let waiting = session.waiting();
+        self.waiting = self.waiting + waiting - before;
+        if waiting <= before || session.life == Life::Leaving {
+            return;
+        }
+        if waiting > self.plan.settings.queue {
+            self.slow(number, self.plan.settings.queue);
+        }
+        let others = self.plan.queued.load(Ordering::Relaxed).wrapping_sub(self.told_queued);
+        if others.wrapping_add(self.waiting) > self.plan.settings.queues {
+            let longest = self.sessions.iter().max_by_key(|(_, s)| s.waiting()).map(|(n, s)| (n as u32, s.waiting()));
+            if let Some((longest, waiting)) = longest.filter(|(_, waiting)| *waiting > 0) {
+                self.slow(longest, waiting / 2);
+            }
+        }
+    }
+
+    /// A session has more waiting than `limit`.
+    fn slow(&mut self, number: u32, limit: usize) {
+        let session = &self.sessions[number as usize];
+        let before = session.waiting();
+        let policy = self.endpoints.get(&session.key.endpoint).map_or(OnSlow::Disconnect, |e| e.settings.on_slow);
+        match policy {
+            OnSlow::Disconnect => {}
+            OnSlow::DropOldest => self.drop_oldest(number, limit),
+            OnSlow::Latest => self.keep_latest(number),
+        }
+        let after = self.sessions[number as usize].waiting();
+        self.waiting = self.waiting + after - before;
+        let ends = after > limit;
+        let did = if ends { OnSlow::Disconnect } else { policy };
+        self.plan.counters.slow[did as usize].add(1);
+        if ends {
+            self.close(number, Close::Slow);
+        }
+    }
+
+    fn drop_oldest(&mut self, number: u32, limit: usize) {
+        let key = self.sessions[number as usize].key.clone();
+        let reach = self.endpoints.get(&key.endpoint).map(|e| e.reach.clone()).unwrap_or_default();
+        let Some(mut queue) = self.sessions[number as usize].queue.take() else { return };
+        let mut gaps = 0;
+        queue.drop_oldest(limit, &mut |dropped: &Dropped| {
+            gaps += 1;
+            let within = |marks: &[Mark]| -> Vec<Mark> {
+                marks.iter().filter(|m| reach.binary_search(&m.partition).is_ok()).copied().collect()
+            };
+            let (from, to) = (within(&dropped.first.before), within(&dropped.last.after));
+            let gap = self.gap(&key, GapReason::Slow, Some(&from), &to, Some(dropped.count), &reach);
+            let mut bytes = Vec::new();
+            key.form.gap(&gap, &mut bytes);
+            Bytes::from(bytes)
+        });
+        if gaps > 0 {
+            self.plan.counters.gaps[GapReason::Slow as usize].add(1);
+        }
+        self.sessions[number as usize].queue = Some(queue);
+    }
+
+    /// Of all events that wait, the newest of each topic stays.
+    fn keep_latest(&mut self, number: u32) {
+        let session = &mut self.sessions[number as usize];
+        let form = session.key.form;
+        let Some(queue) = &mut session.queue else { return };
+        let mut topics = HashSet::new();
+        let mut events: Vec<_> = queue.take_events();
+        events.reverse();
+        events.retain(|event| topics.insert(event.topic.clone()));
+        events.reverse();
+        let mut bytes = Vec::new();
+        events.iter().for_each(|event| form.event(event, None, &mut bytes));
+        if !events.is_empty() {
+            // Never dropped by position, so the span says nothing.
+            let span = Rc::new(Span { before: Vec::new(), after: Vec::new() });
+            queue.push(Parcel::of_events([Bytes::from(bytes)].into(), events.len() as u64, span, events));
+        }
+    }
+}
+
+/// A poll's answer ends above this, so that a page of large events does not become a flood.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// A session's own cursor.
+pub(super) fn cursor_of(marks: &[Mark]) -> Vec<u8> {
+    let mut out = Vec::new();
+    crate::cursor::write(marks, &mut out);
+    out
+}
+
+impl Shard {
+    /// The shard's cursor for a session that stands whole.
+    pub(super) fn cursor(&self, number: u32) -> Vec<u8> {
+        let session = &self.sessions[number as usize];
+        let reach = self.endpoints.get(&session.key.endpoint).map(|e| e.reach.clone()).unwrap_or_default();
+        let (mut marks, mut within, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        self.tails.marks(&mut marks);
+        write_cursor(&marks, &reach, &mut within, &mut out);
+        out
+    }
+}

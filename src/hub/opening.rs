@@ -1,0 +1,135 @@
+//! The first moments of a session in its shard.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::audience::{Key, NONE};
+use super::mail::Opening;
+use super::seat::{Heard, Life, Line, Own, Session};
+use super::shard::Shard;
+use super::tails::Tails;
+use super::timers::ticks;
+use crate::close::Close;
+use crate::session::backlog::{Backlog, Here, newest_of_each};
+use crate::session::endpoint::{Endpoint, Replay};
+use crate::session::pace::{Pace, every};
+use crate::session::terms::Begin;
+use crate::wire::form::Transport;
+use crate::wire::websocket;
+
+/// What is left of an opening when the session has its seat.
+pub(super) struct Start {
+    begin: Begin,
+    first: Vec<u8>,
+    hello: Option<Vec<u8>>,
+    early: bytes::Bytes,
+}
+
+/// Makes the session; it is not yet in the slab.
+pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Session, Start) {
+    let now = shard.timers.now();
+    let Opening { mut line, head, early, id, endpoint: number, form, terms, hello, request, permits } = opening;
+    if let Line::Poll(poll) = &mut line {
+        poll.until = if poll.wait.is_zero() { now } else { now + ticks(poll.wait) };
+    }
+    let key = Key {
+        endpoint: number,
+        form,
+        patterns: terms.patterns,
+        select: terms.select,
+        // A poll has no time to pace: it is asked again at its own.
+        pace: terms.pace.filter(|_| form.transport != Transport::Poll),
+    };
+    // 80-100 %: sessions that began together do not leave together.
+    let leave =
+        shard.plan.settings.session_age.map(|age| (now + ticks(age.mul_f64(0.8 + 0.2 * fastrand::f64())), Close::Age));
+    let own = Own {
+        id,
+        allow: terms.allow,
+        request: request.filter(|_| endpoint.settings.needs_request()),
+        rate: None,
+        heard: VecDeque::new(),
+        stray: 0,
+        leave,
+        own_select: false,
+        own_pace: false,
+        permits,
+    };
+    let session = Session {
+        line,
+        pace: key.pace.clone().map(|rules| Box::new(Pace::new(rules))),
+        key: shard.audiences.shared(key),
+        audience: NONE,
+        seat: NONE,
+        batch: shard.fanout.batch(),
+        wrote: now,
+        heard: now,
+        timer: 0,
+        life: Life::Here,
+        pinged: false,
+        readable: true,
+        reader: websocket::Reader::default(),
+        queue: None,
+        backlog: None,
+        own: Box::new(own),
+    };
+    (session, Start { begin: terms.begin, first: head, hello, early })
+}
+
+/// The partitions of a reach, and where the shard stands in each.
+pub(super) fn here(tails: &Tails, reach: &[u32]) -> Vec<Here> {
+    tails.of(reach).map(|tail| (tail.partition.clone(), tail.mark)).collect()
+}
+
+impl Shard {
+    /// The session's backlog, and the first bytes.
+    pub(super) fn begin(&mut self, number: u32, endpoint: &Arc<Endpoint>, mut start: Start) {
+        let here = here(&self.tails, &endpoint.reach);
+        let most = self.plan.settings.replay;
+        let session = &mut self.sessions[number as usize];
+        let key = session.key.clone();
+        let fallback = match (&session.line, endpoint.settings.replay) {
+            (Line::Poll(poll), Replay::Newest(n)) => Replay::Newest(n.min(poll.limit as u64)),
+            (_, replay) => replay,
+        };
+        let begin = match (&session.line, start.begin) {
+            (Line::Poll(poll), Begin::Fresh(Replay::Newest(n))) => {
+                Begin::Fresh(Replay::Newest(n.min(poll.limit as u64)))
+            }
+            (_, begin) => begin,
+        };
+        let mut backlog = Backlog::begin(&begin, fallback, &here, most, &mut |event| key.hears(event));
+        if matches!(begin, Begin::After(_)) {
+            self.plan.counters.resumes.add(1);
+            if let Some(pace) = &mut session.pace {
+                let rules = pace.rules().clone();
+                let mut paced =
+                    |event: &crate::event::Event| every(&rules, event.topic.as_str()).is_some() && key.hears(event);
+                for event in newest_of_each(&here, &backlog.seen, most, &mut paced) {
+                    pace.hold(&event);
+                }
+            }
+        }
+        if key.form.transport != Transport::Poll {
+            key.form.prelude(&mut start.first);
+            if let Some(hello) = start.hello {
+                key.form.say(&hello, &mut start.first);
+            }
+            backlog.greet(start.first);
+            backlog.announce();
+        }
+        session.backlog = Some(Box::new(backlog));
+        if !start.early.is_empty() {
+            let mut early = start.early.to_vec();
+            self.hear(number, &mut early);
+        }
+        if self.sessions.contains(number as usize) {
+            self.pump(number);
+        }
+    }
+
+    /// Puts what was heard behind what waits.
+    pub(super) fn keep(session: &mut Session, heard: Heard) {
+        session.own.heard.push_back(heard);
+    }
+}

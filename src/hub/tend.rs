@@ -1,0 +1,300 @@
+//! Time passes: heartbeats, pace, and how sessions end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::opening::here;
+use super::seat::{Life, Line, id_text};
+use super::shard::Shard;
+use super::timers::{TICK, Tick, ticks};
+use crate::close::Close;
+use crate::cursor::Mark;
+use crate::session::backlog::Backlog;
+use crate::session::endpoint::{Endpoint, Replay};
+use crate::session::terms::{self, Begin};
+use crate::wire::form::Transport;
+
+/// How long a session that said goodbye may take to go.
+const GOODBYE: Tick = 20;
+/// How often a waiting poll is checked for a client that has left.
+const POLL_CHECK: Tick = 10;
+
+impl Shard {
+    /// A session's timer is due.
+    pub(super) fn tend(&mut self, number: u32) {
+        let now = self.timers.now();
+        let Some(session) = self.sessions.get(number as usize).filter(|s| s.timer <= now) else { return };
+        if session.life == Life::Leaving {
+            return self.end(number, Close::Gone);
+        }
+        if let Some((_, why)) = session.own.leave.filter(|(at, _)| *at <= now) {
+            return self.close(number, why);
+        }
+        match &session.line {
+            Line::Poll(poll) if poll.reply.is_closed() => return self.end(number, Close::Gone),
+            Line::Poll(poll) if poll.until <= now && session.is_live() => return self.answer_page(number),
+            Line::Poll(_) => {}
+            Line::Socket(_) => {
+                if session.is_live() {
+                    self.release(number);
+                }
+                self.heartbeat(number);
+            }
+        }
+        self.schedule(number);
+    }
+
+    /// Idle for its `ping`: say so; and if the last one was not answered, that was it.
+    fn heartbeat(&mut self, number: u32) {
+        let Some(session) = self.sessions.get(number as usize) else { return };
+        if self.timers.now() < self.idle_at(number) || session.queue.is_some() || session.backlog.is_some() {
+            return;
+        }
+        if session.pinged {
+            return self.end(number, Close::Silent);
+        }
+        self.settle(number);
+        let Some(session) = self.sessions.get(number as usize) else { return };
+        let form = session.key.form;
+        let cursor = self.cursor(number);
+        let mut bytes = Vec::new();
+        form.heartbeat(&cursor, &mut bytes);
+        self.sessions[number as usize].pinged = form.transport == Transport::WebSocket;
+        self.send(number, &bytes);
+    }
+
+    /// When a session has been idle for its `ping`; up to a tenth earlier, so that sessions that began together do not all
+    /// breathe at once.
+    fn idle_at(&self, number: u32) -> Tick {
+        let session = &self.sessions[number as usize];
+        let ping = self.endpoints.get(&session.key.endpoint).map_or(1, |e| ticks(e.settings.ping));
+        session.wrote + ping - (number % 10) * ping / 100
+    }
+
+    /// Sets the one timer of a session to the next thing that is due.
+    pub(super) fn schedule(&mut self, number: u32) {
+        let Some(session) = self.sessions.get(number as usize) else { return };
+        let now = self.timers.now();
+        let mut next = self.idle_at(number);
+        if next <= now {
+            next = now + POLL_CHECK; // it has something waiting, or catches up: look again
+        }
+        if let Line::Poll(poll) = &session.line {
+            next = poll.until.min(now + POLL_CHECK);
+        }
+        if let Some((at, _)) = session.own.leave {
+            next = next.min(at);
+        }
+        if let Some(due) = session.pace.as_ref().filter(|_| session.is_live()).and_then(|p| p.next()) {
+            let wait = due.saturating_sub(self.clock.0).div_ceil(TICK.as_millis() as u64);
+            next = next.min(now + wait.max(1) as Tick);
+        }
+        self.remind(number, next);
+    }
+
+    fn remind(&mut self, number: u32, at: Tick) {
+        let now = self.timers.now();
+        let session = &mut self.sessions[number as usize];
+        let at = at.max(now + 1);
+        if session.timer <= now || at < session.timer {
+            session.timer = at;
+            self.timers.insert(at, number);
+        }
+    }
+
+    /// Ends a session with a word: `relay.close` where there is a form for it, and the transport's own ending.
+    pub(super) fn close(&mut self, number: u32, why: Close) {
+        let session = &self.sessions[number as usize];
+        let retry = why.retry_ms().map(fastrand::u64);
+        let mut bytes = Vec::new();
+        session.key.form.close(why, retry, &mut bytes);
+        self.leave(number, why, &bytes);
+    }
+
+    /// The last bytes of a session; then it waits a moment for the other side to go first.
+    pub(super) fn leave(&mut self, number: u32, why: Close, last: &[u8]) {
+        self.settle(number);
+        if !self.sessions.contains(number as usize) {
+            return;
+        }
+        if matches!(self.sessions[number as usize].line, Line::Poll(_)) {
+            let marks = self.marks(number);
+            return self.answer(number, &marks, false);
+        }
+        self.unseat(number);
+        self.note(number, why);
+        let session = &mut self.sessions[number as usize];
+        let before = session.waiting();
+        session.life = Life::Leaving;
+        (session.backlog, session.pace) = (None, None);
+        if let Some(queue) = &mut session.queue
+            && why == Close::Slow
+        {
+            queue.forget(); // it would not read them anyway
+        }
+        let alive = session.send(last).is_ok();
+        self.waiting = self.waiting + session.waiting() - before;
+        session.timer = self.timers.now() + GOODBYE;
+        let timer = session.timer;
+        self.timers.insert(timer, number);
+        match (alive, self.sessions[number as usize].queue.is_none()) {
+            (false, _) => self.end(number, why),
+            (true, true) => self.shut(number),
+            (true, false) => {}
+        }
+    }
+
+    /// All is said: nothing more will be written, the other side's end is awaited.
+    pub(super) fn shut(&mut self, number: u32) {
+        let Line::Socket(socket) = &self.sessions[number as usize].line else { return };
+        if socket.shutdown(std::net::Shutdown::Write).is_err() {
+            self.end(number, Close::Gone);
+        }
+    }
+
+    /// A session is no more; its slots and its socket go with it.
+    pub(super) fn end(&mut self, number: u32, why: Close) {
+        self.unseat(number);
+        if self.sessions[number as usize].life == Life::Here {
+            self.note(number, why);
+        }
+        let session = self.sessions.remove(number as usize);
+        self.waiting -= session.waiting();
+        self.busy.remove(&number);
+    }
+
+    /// Counts and logs an end, once.
+    fn note(&mut self, number: u32, why: Close) {
+        let session = &self.sessions[number as usize];
+        let transport = session.key.form.transport;
+        self.plan.counters.sessions[transport as usize].sub(1);
+        self.plan.counters.closes[why as usize].add(1);
+        let endpoint = self.endpoints.get(&session.key.endpoint);
+        let name = endpoint.map_or("", |e| {
+            e.counters.closed(transport);
+            e.settings.name()
+        });
+        let id = id_text(&session.own.id);
+        if why.level() == tracing::Level::DEBUG {
+            tracing::debug!(endpoint = name, session = id, code = why.code(), reason = why.reason(), "session ended");
+        } else {
+            tracing::info!(endpoint = name, session = id, code = why.code(), reason = why.reason(), "session ended");
+        }
+    }
+
+    /// Answers a poll; that ends it.
+    pub(super) fn answer(&mut self, number: u32, marks: &[Mark], more: bool) {
+        self.unseat(number);
+        self.note(number, Close::Asked);
+        let session = self.sessions.remove(number as usize);
+        self.busy.remove(&number);
+        let Line::Poll(poll) = session.line else { return };
+        let mut body = b"{\"items\":[".to_vec();
+        body.extend(poll.items);
+        body.extend(b"],\"cursor\":\"");
+        crate::cursor::write(marks, &mut body);
+        body.extend(b"\",\"gap\":");
+        body.extend(poll.gap.as_deref().unwrap_or(b"null"));
+        body.extend(if more { &b",\"more\":true}"[..] } else { b",\"more\":false}" });
+        let _ = poll.reply.send(body); // nobody waits any more: that is the client's affair
+    }
+
+    /// Something came for a waiting poll, or its time is up: it reads its page from where it stood before this batch.
+    pub(super) fn answer_page(&mut self, number: u32) {
+        let marks = self.marks(number);
+        let now = self.timers.now();
+        let key = self.sessions[number as usize].key.clone();
+        let Some(endpoint) = self.endpoints.get(&key.endpoint) else { return };
+        let here = here(&self.tails, &endpoint.reach);
+        let most = self.plan.settings.replay;
+        let begin = Begin::After(Some(marks));
+        let backlog = Backlog::begin(&begin, Replay::None, &here, most, &mut |event| key.hears(event));
+        self.unseat(number);
+        let session = &mut self.sessions[number as usize];
+        session.backlog = Some(Box::new(backlog));
+        if let Line::Poll(poll) = &mut session.line {
+            poll.until = poll.until.min(now);
+        }
+        self.pump(number);
+    }
+
+    /// How far a live session is: what it has not been served of the present batch is still before it.
+    fn marks(&self, number: u32) -> Vec<Mark> {
+        let session = &self.sessions[number as usize];
+        if let Some(backlog) = &session.backlog {
+            return backlog.seen.clone();
+        }
+        let Some(endpoint) = self.endpoints.get(&session.key.endpoint) else { return Vec::new() };
+        let mut marks = Vec::new();
+        self.tails.marks(&mut marks);
+        if self.fanout.is_walking() {
+            marks = self.fanout.before().to_vec();
+        }
+        marks.retain(|m| endpoint.reach.binary_search(&m.partition).is_ok());
+        marks
+    }
+
+    /// The endpoints changed. Sessions of one that is gone, or that changed in what it promised, leave; all others go on
+    /// under the new settings.
+    pub(super) fn change(&mut self, endpoints: HashMap<u32, Arc<Endpoint>>, over: Duration) {
+        self.finish_walk();
+        self.tails.refresh(&self.plan.streams);
+        let before = std::mem::replace(&mut self.endpoints, endpoints);
+        let numbers: Vec<u32> = self.sessions.iter().map(|(n, _)| n as u32).collect();
+        let (mut leaving, now) = (Vec::new(), self.timers.now());
+        for number in numbers {
+            let id = self.sessions[number as usize].key.endpoint;
+            match (before.get(&id), self.endpoints.get(&id).cloned()) {
+                (_, None) => leaving.push((number, Close::Removed)),
+                (Some(old), Some(new)) if old.settings.breaks(&new.settings) => leaving.push((number, Close::Reload)),
+                (Some(old), Some(new)) if !Arc::ptr_eq(old, &new) => self.follow(number, old, &new),
+                _ => {}
+            }
+        }
+        let (known, classes) = (&self.endpoints, &mut self.classes);
+        self.audiences.refit(|audience| {
+            if let Some(endpoint) = known.get(&audience.key.endpoint) {
+                classes.leave(audience.class);
+                audience.class = classes.enter(audience.key.form, &endpoint.reach);
+                audience.on_slow = endpoint.settings.on_slow;
+            }
+        });
+        self.depart(&leaving, now, over);
+    }
+
+    /// A session goes on under changed settings.
+    fn follow(&mut self, number: u32, old: &Endpoint, new: &Endpoint) {
+        let session = &self.sessions[number as usize];
+        let id = id_text(&session.own.id);
+        let scope = session.scope(&id, self.clock);
+        let select = new.settings.select.as_ref().and_then(|rule| terms::select(rule, &scope).ok());
+        let pace = terms::paces(&new.settings, None, &scope).ok().flatten();
+        if old.settings.select != new.settings.select && !session.own.own_select {
+            self.select(number, select, false);
+        }
+        let Some(session) = self.sessions.get(number as usize) else { return };
+        if old.settings.pace != new.settings.pace && !session.own.own_pace {
+            self.pace(number, pace, false);
+        }
+    }
+
+    /// All sessions leave.
+    pub(super) fn drain_all(&mut self, over: Duration) {
+        let all: Vec<_> = self.sessions.iter().map(|(n, _)| (n as u32, Close::Drain)).collect();
+        self.depart(&all, self.timers.now(), over);
+    }
+
+    /// Spreads departures evenly.
+    fn depart(&mut self, leaving: &[(u32, Close)], now: Tick, over: Duration) {
+        let over = if over.is_zero() { 0 } else { u64::from(ticks(over)) };
+        for (at, (number, why)) in leaving.iter().enumerate() {
+            let when = now + (over * at as u64 / leaving.len() as u64) as Tick + 1;
+            let own = &mut self.sessions[*number as usize].own;
+            if own.leave.is_none_or(|(at, _)| at > when) {
+                own.leave = Some((when, *why));
+            }
+            self.schedule(*number);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What a partition keeps under its lock: log, last values, keys, and the bytes of them. Knows no lock and no other
+//! partition.
+
+use std::sync::Arc;
+
+use super::StreamStats;
+use super::dedupe::{Key, Keys};
+use super::log::Log;
+use super::memory::{Held, cost};
+use super::partition::Limits;
+use super::retained::Retained;
+use crate::event::{Event, Time};
+
+/// Readers may lag by half of this or of `max_events`, whichever is more: a stream that keeps ten events would
+/// otherwise refuse at the sixth while a reader is merely scheduled out.
+const MIN_RING: u64 = 8192;
+
+/// See above. An event in the log and among the last values is counted once: it leaves `held` when it leaves the second.
+#[derive(Debug)]
+pub(super) struct State {
+    limits: Limits,
+    log: Log,
+    retained: Retained,
+    keys: Keys,
+    /// The latest time here; no event has an earlier one after it.
+    time: Time,
+    /// Up to where every reader has seen.
+    seen: u64,
+    held: Held,
+    appended: u64,
+    duplicates: u64,
+    evicted: u64,
+}
+
+impl State {
+    pub fn new(limits: Limits, readers: usize) -> State {
+        State {
+            limits,
+            log: Log::new(),
+            retained: Retained::default(),
+            keys: Keys::default(),
+            time: Time(0),
+            seen: if readers == 0 { u64::MAX } else { 0 },
+            held: Held::default(),
+            appended: 0,
+            duplicates: 0,
+            evicted: 0,
+        }
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub fn retained(&self) -> &Retained {
+        &self.retained
+    }
+
+    pub fn held(&self) -> Held {
+        self.held
+    }
+
+    /// Whether the slowest reader is more than half the replay ring behind.
+    pub fn is_behind(&self) -> bool {
+        let ring = self.limits.max_events.max(MIN_RING);
+        self.log.head().saturating_sub(self.seen) > ring / 2
+    }
+
+    /// The time of what is accepted now: never before what was accepted last.
+    pub fn advance(&mut self, now: Time) -> Time {
+        self.time = self.time.max(now);
+        self.time
+    }
+
+    /// The position of the event that this key already is.
+    pub fn duplicate_of(&mut self, key: &Key) -> Option<u64> {
+        let first = self.keys.first(key, self.time);
+        self.duplicates += u64::from(first.is_some());
+        first
+    }
+
+    /// Takes the next event.
+    pub fn push(&mut self, event: Arc<Event>, key: Option<Key>, clears: bool) {
+        if let Some(key) = key {
+            self.keys.remember(key, event.position, event.time);
+        }
+        self.appended += 1;
+        self.held.bytes += cost(&event);
+        if event.position > self.seen {
+            self.held.unread += cost(&event);
+        }
+        self.log.push(event.clone());
+        if clears {
+            let cleared = self.retained.remove(&event.topic);
+            self.let_go(cleared);
+        } else if self.limits.retain > 0 {
+            let before = self.retained.put(event);
+            self.let_go(before);
+            self.limit_retained();
+        }
+    }
+
+    /// Takes from sessions what is past its retention, and lets go of it once every reader has seen it.
+    pub fn retire(&mut self, now: Time) {
+        let age = self.limits.max_age.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        self.log.retire(self.limits.max_events, Time(now.0.saturating_sub(age)));
+        self.release();
+    }
+
+    /// Every reader has seen up to here.
+    pub fn all_have_seen(&mut self, seen: u64) {
+        if seen <= self.seen {
+            return;
+        }
+        self.held.unread -= self.log.range(self.seen + 1, seen).map(|event| cost(event)).sum::<u64>();
+        self.seen = seen;
+        self.release();
+    }
+
+    /// The oldest event that could be dropped for memory, from the log or from the last values.
+    pub fn oldest(&self) -> Option<&Arc<Event>> {
+        let candidates = self.log.oldest_held().into_iter().chain(self.retained.oldest());
+        candidates.min_by_key(|event| event.position).filter(|event| event.position <= self.seen)
+    }
+
+    /// Drops it, wherever it is kept.
+    pub fn evict(&mut self) {
+        let Some(position) = self.oldest().map(|event| event.position) else { return };
+        self.evicted += 1;
+        if self.retained.holds(position) {
+            let value = self.retained.pop_oldest();
+            self.let_go(value);
+        }
+        if position == self.log.base() {
+            self.log.retire_oldest();
+            self.release();
+        }
+    }
+
+    /// Other settings, at once.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.limit_retained();
+        self.retire(self.time);
+    }
+
+    /// Forgets keys whose windows are over, and gives back the room of bursts that are over.
+    pub fn tidy(&mut self, now: Time) {
+        self.keys.expire(now);
+        self.keys.shrink();
+        self.log.shrink();
+    }
+
+    /// Adds to the numbers of the stream.
+    pub fn count(&self, stats: &mut StreamStats) {
+        stats.partitions += 1;
+        stats.events += self.log.head() + 1 - self.log.first();
+        stats.bytes += self.held.bytes;
+        stats.head += self.log.head();
+        let oldest = self.log.oldest_readable().map(|event| event.time);
+        stats.oldest = stats.oldest.into_iter().chain(oldest).min();
+        stats.retained += self.retained.len() as u64;
+        stats.appended_total += self.appended;
+        stats.duplicates_total += self.duplicates;
+        stats.evicted_by_memory_total += self.evicted;
+    }
+
+    fn release(&mut self) {
+        while let Some(event) = self.log.release(self.seen) {
+            if !self.retained.holds(event.position) {
+                self.held.bytes -= cost(&event);
+            }
+        }
+    }
+
+    fn limit_retained(&mut self) {
+        while self.retained.len() > self.limits.retain {
+            let oldest = self.retained.pop_oldest();
+            self.let_go(oldest);
+        }
+    }
+
+    /// An event that is no longer a last value.
+    fn let_go(&mut self, value: Option<Arc<Event>>) {
+        if let Some(event) = value.filter(|event| event.position < self.log.base()) {
+            self.held.bytes -= cost(&event);
+        }
+    }
+}
