@@ -51,7 +51,12 @@ fn date(now: SystemTime) -> String {
 /// The head that makes a connection a WebSocket, or what the client must change.
 pub fn websocket_head(headers: &HeaderMap) -> Result<Vec<u8>, (u16, &'static str)> {
     let has = |name: &str, word: &str| {
-        headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(word))
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .any(|v| v.trim().eq_ignore_ascii_case(word))
     };
     if !has("connection", "upgrade") {
         return Err((400, "`Connection: Upgrade` is missing"));

@@ -28,7 +28,10 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 #[allow(missing_docs)]
 pub enum Address {
     Tcp(SocketAddr),
-    Unix { path: PathBuf, mode: Option<u32> },
+    Unix {
+        path: PathBuf,
+        mode: Option<u32>,
+    },
     /// Sockets passed by systemd.
     Systemd,
 }
@@ -194,7 +197,9 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>],
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),

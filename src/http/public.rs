@@ -33,7 +33,8 @@ pub struct Call {
 /// Everything the public address serves.
 pub fn routes(site: Arc<Site>) -> impl Filter<Extract = (Reply,), Error = Infallible> + Clone {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    let head = warp::method().and(warp::path::full()).and(query).and(warp::header::headers_cloned()).and(warp::ext::get());
+    let head =
+        warp::method().and(warp::path::full()).and(query).and(warp::header::headers_cloned()).and(warp::ext::get());
     head.map(|method, path, query, headers, visit| Call { method, path, query, headers, visit })
         .and(warp::body::stream())
         .then(move |call, body| {
@@ -51,7 +52,8 @@ where
 {
     let routes = site.routes.load();
     let path = call.path.as_str();
-    let hook = routes.webhooks.iter().find_map(|(p, hook)| Some((p.as_str().to_owned(), hook.clone(), p.captures(path)?)));
+    let hook =
+        routes.webhooks.iter().find_map(|(p, hook)| Some((p.as_str().to_owned(), hook.clone(), p.captures(path)?)));
     let hook = hook.filter(|_| call.method != Method::GET);
     if let Some((name, hook, captures)) = hook {
         let peer = peer_of(site, &routes, &call);

@@ -120,9 +120,10 @@ async fn begin(site: &Arc<Site>, endpoint: &Endpoint, visitor: Visitor, call: Ca
     let limit = number(&visitor.query, "limit").unwrap_or(LIMIT).clamp(1, MOST);
     let wait = wait(&visitor.query);
     let Call { headers, visit, .. } = call;
-    let request = endpoint.settings.needs_request().then(|| {
-        Arc::new(Request { path: visitor.captures, query: visitor.query, headers: headers.clone() })
-    });
+    let request = endpoint
+        .settings
+        .needs_request()
+        .then(|| Arc::new(Request { path: visitor.captures, query: visitor.query, headers: headers.clone() }));
     let (early, permits) = (bytes::Bytes::new(), (None, permit));
     let (reply, answered) = oneshot::channel();
     let poll = Poll { reply, items: Vec::new(), count: 0, limit, gap: None, wait, until: 0 };
@@ -209,7 +210,12 @@ fn asked(query: &[(String, String)], headers: &HeaderMap) -> Asked {
 }
 
 /// A slot for the session; a poll that does not wait is only a request.
-fn slot(site: &Site, endpoint: &Endpoint, visitor: &Visitor, transport: Transport) -> Result<Option<SessionPermit>, Reply> {
+fn slot(
+    site: &Site,
+    endpoint: &Endpoint,
+    visitor: &Visitor,
+    transport: Transport,
+) -> Result<Option<SessionPermit>, Reply> {
     let poll = transport == Transport::Poll;
     let waits = !poll || !wait(&visitor.query).is_zero();
     let request = if poll { site.limits.request(visitor.peer) } else { Ok(()) };

@@ -59,7 +59,10 @@ where
         Ok(appended) => {
             let stored = appended.duplicates < appended.ids.len() || appended.ids.is_empty();
             site.metrics.webhook(&hook.name, if stored { "stored" } else { "duplicate" });
-            answer::json(200, serde_json::json!({"ids": appended.ids, "duplicates": appended.duplicates}).to_string().into())
+            answer::json(
+                200,
+                serde_json::json!({"ids": appended.ids, "duplicates": appended.duplicates}).to_string().into(),
+            )
         }
         Err(refused) => {
             site.metrics.webhook(&hook.name, "behind");

@@ -197,8 +197,8 @@ fn floods_in_the_query_are_bounded() {
     }
     assert_eq!(page("replay=x"), 400);
     assert_eq!(page("replay=retained"), 200);
-    let long = format!("after={}", "A".repeat(60_000));
-    assert!([200, 400, 414, 431].contains(&page(&long)));
+    let long = format!("after={}", "A".repeat(12_000));
+    assert!([200, 400, 414].contains(&page(&long)));
     witness.noticed_nothing();
 }
 
