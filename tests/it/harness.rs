@@ -66,7 +66,7 @@ type Prepare<'a> = &'a dyn Fn(&Path) -> Command;
 pub struct Relay {
     child: Child,
     folder: PathBuf,
-    /// Each address it said before `ready`: its name and where.
+    /// Each line it said before `ready`: what (an address, something to try), and the rest.
     said: Vec<(String, String)>,
     log: Arc<Mutex<String>>,
     ended: Option<ExitStatus>,
@@ -111,7 +111,6 @@ impl Relay {
             let line = lines.recv_timeout(left).unwrap_or_else(|e| panic!("not ready ({e}):\n{}", self.log()));
             match line.split_once(' ') {
                 None if line == "ready" => return,
-                Some(("try", _)) => {}
                 Some((name, place)) => self.said.push((name.to_owned(), place.trim().to_owned())),
                 None => panic!("an unexpected line on stdout: {line:?}"),
             }

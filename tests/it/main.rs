@@ -8,6 +8,7 @@ mod admin;
 mod alertmanager;
 mod bad_input;
 mod checker;
+mod cli;
 mod client;
 mod commands;
 mod drain;
