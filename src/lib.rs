@@ -33,6 +33,7 @@
 //! still has to be sent before it is live.
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod close;
 pub mod config;
 pub mod cursor;

@@ -25,8 +25,6 @@ pub fn routes(site: Arc<Site>) -> impl Filter<Extract = (Reply,), Error = Infall
         .and(health.or(ready).unify().or(metrics).unify().or(stats).unify())
         .or(warp::any().map(|| answer::error(404, "here are /healthz, /readyz, /metrics and /stats")))
         .unify()
-        .recover(|_| async { Ok::<_, Infallible>(answer::error(400, "this request cannot be read")) })
-        .unify()
 }
 
 fn ready(site: &Site) -> Reply {

@@ -94,13 +94,13 @@ where
         request.extensions_mut().insert(visit);
         site.requests.fetch_add(1, Ordering::Relaxed);
         let answering = Answering(site);
-        async move {
+        Box::pin(async move {
             let response = service.call(request).await;
             drop(answering);
             shared.head.store(false, Ordering::Relaxed);
             shared.busy.store(false, Ordering::Relaxed);
             response
-        }
+        })
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BYTES);

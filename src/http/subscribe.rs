@@ -22,7 +22,7 @@ use crate::hub::mail::Opening;
 use crate::hub::seat::{Line, Poll, Request, id_text};
 use crate::metrics::Refused;
 use crate::session::endpoint::Endpoint;
-use crate::session::terms::{self, Asked, Terms};
+use crate::session::terms::{self, Asked, Denied, Terms};
 use crate::template::Scope;
 use crate::wire::form::{Form, Transport};
 
@@ -65,34 +65,35 @@ pub async fn admit(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor,
     if getrandom::fill(&mut id).is_err() {
         return answer::later(503, "no randomness", 1);
     }
-    let text = id_text(&id);
-    let headers = Some(&call.headers);
-    let scope = Scope {
-        path: &visitor.captures,
-        query: &visitor.query,
-        headers,
-        session: Some(&text),
-        now: Time::now(),
-        ..Scope::default()
-    };
-    let asked = asked(&visitor.query, &call.headers);
-    let routes = &visitor.routes;
-    let terms = match terms::terms(endpoint, &asked, &scope, routes.topics_per_session, routes.replay) {
-        Ok(terms) => terms,
-        Err(denied) => {
+    let (terms, hello) = match agree(endpoint, &visitor, &call, &id_text(&id)) {
+        Ok(agreed) => agreed,
+        Err(Denied { status, message }) => {
             site.metrics.refused(Refused::TopicNotAllowed);
-            return answer::error(denied.status, &denied.message);
+            return answer::error(status, &message);
         }
-    };
-    let hello = match endpoint.settings.hello.as_ref().map(|hello| hello.reply(&scope)).transpose() {
-        Ok(hello) => hello,
-        Err(unfilled) => return answer::error(400, &unfilled.0),
     };
     let permit = match slot(site, endpoint, &visitor, transport) {
         Ok(permit) => permit,
         Err(refusal) => return refusal,
     };
     begin(site, endpoint, visitor, call, Ready { transport, id, terms, hello, permit }).await
+}
+
+/// What the session gets, and how it is greeted.
+fn agree(endpoint: &Endpoint, visitor: &Visitor, call: &Call, id: &str) -> Result<(Terms, Option<Vec<u8>>), Denied> {
+    let scope = Scope {
+        path: &visitor.captures,
+        query: &visitor.query,
+        headers: Some(&call.headers),
+        session: Some(id),
+        now: Time::now(),
+        ..Scope::default()
+    };
+    let asked = asked(&visitor.query, &call.headers);
+    let (most, replay) = (visitor.routes.topics_per_session, visitor.routes.replay);
+    let terms = terms::terms(endpoint, &asked, &scope, most, replay)?;
+    let hello = endpoint.settings.hello.as_ref().map(|hello| hello.reply(&scope)).transpose();
+    Ok((terms, hello.map_err(|unfilled| Denied { status: 400, message: unfilled.0 })?))
 }
 
 /// A session that may begin.

@@ -1,0 +1,188 @@
+//! The only place that knows all others: build, bind, serve, watch, drain.
+
+mod listeners;
+mod log;
+mod reload;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Config, Loaded};
+use crate::event::Time;
+use crate::gate::limits::{self, Limits};
+use crate::http::listen::Passed;
+use crate::http::{Routes, Site};
+use crate::hub::Hub;
+use crate::hub::mail::Settings;
+use crate::metrics::Metrics;
+use crate::source::command;
+use crate::stream::Streams;
+use listeners::Listeners;
+use reload::Running;
+
+/// Files this process needs beside its connections.
+const OWN_FILES: usize = 64;
+/// How often old events go, and who has been quiet is forgotten.
+const SWEEP: Duration = Duration::from_secs(1);
+/// What an instance that drains allows beyond `drain` for the last goodbyes and answers.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Runs a relay with this file, or the built-in quickstart, until it is told to stop.
+pub fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    log::start();
+    let mut loaded = match &file {
+        Some(path) => config::read_file(path)?,
+        None => config::load(config::EMBEDDED, "the built-in quickstart")?,
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), file = %loaded.places.file, "relay starts");
+    let files = raise_file_limit();
+    fit(&mut loaded.config.limits.gate, files);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(file, loaded, files))
+}
+
+async fn serve(file: Option<PathBuf>, loaded: Loaded, files: usize) -> anyhow::Result<ExitCode> {
+    let mut passed = Passed::from_env()?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let site = build(&loaded.config, files)?;
+    let mut listeners = Listeners::new(site.clone());
+    listeners.bind_all(&loaded.config, &mut passed)?;
+    let mut running = Running::new(site.clone(), loaded, listeners, files);
+    running.announce();
+    running.invite();
+    println!("ready");
+    sd_notify::notify(&[NotifyState::Ready]).context("the notify socket")?;
+    tokio::spawn(sweep(site.clone()));
+    tokio::spawn(watchdog());
+    let mut changes = watch::changes(file)?;
+    loop {
+        tokio::select! {
+            change = changes.recv() => match change {
+                Some(change) => running.reload(change),
+                None => anyhow::bail!("the file is no longer watched"),
+            },
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = site.hub.failed.notified() => anyhow::bail!("a shard ended; see the log"),
+        }
+    }
+    tokio::select! {
+        () = drain(&site, running.drain()) => tracing::info!("all sessions have left"),
+        _ = terminate.recv() => tracing::warn!("ended at once, by a second signal"),
+        _ = interrupt.recv() => tracing::warn!("ended at once, by a second signal"),
+    }
+    running.close();
+    site.hub.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All parts, wired.
+fn build(config: &Config, files: usize) -> anyhow::Result<Arc<Site>> {
+    let shards = std::thread::available_parallelism().map_or(1, usize::from);
+    let metrics = Metrics::new(shards, Time::now());
+    metrics.set_file_limit(files as u64);
+    let streams = Arc::new(Streams::new(config.streams.clone(), config.store.memory, shards));
+    let (publish, said) = tokio::sync::mpsc::channel(command::WAITING);
+    tokio::spawn(command::publish(streams.clone(), said));
+    let hub = Hub::start(&streams, &metrics, &Arc::new(settings(config)), &publish)?;
+    Ok(Arc::new(Site {
+        routes: Routes::default().into(),
+        hub,
+        streams,
+        limits: Limits::new(config.limits.gate.clone()),
+        metrics,
+        draining: false.into(),
+        requests: 0.into(),
+        warned: false.into(),
+    }))
+}
+
+/// What sessions are held to.
+fn settings(config: &Config) -> Settings {
+    let limits = &config.limits;
+    Settings {
+        queue: limits.queue,
+        queues: limits.queues,
+        replay: limits.replay,
+        frame: limits.frame,
+        topics_per_session: limits.topics_per_session,
+        commands: limits.gate.commands_per_session,
+        session_age: config.server.session_age,
+    }
+}
+
+/// As many open files as the system allows.
+fn raise_file_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the file limit could not be raised");
+        }
+    }
+    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize)
+}
+
+/// Lowers `connections` to what the file limit can hold.
+fn fit(limits: &mut limits::Settings, files: usize) {
+    let asked = limits.connections;
+    while limits.sockets() + OWN_FILES > files && limits.connections > 1 {
+        limits.connections -= (limits.connections / 64).max(1);
+    }
+    if limits.connections < asked {
+        tracing::warn!(
+            asked,
+            connections = limits.connections,
+            files,
+            "[limits] connections is lowered to what the file limit holds; raise it (LimitNOFILE=) or ask for fewer"
+        );
+    }
+}
+
+async fn sweep(site: Arc<Site>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    for turn in 0u64.. {
+        ticks.tick().await;
+        site.streams.sweep(Time::now());
+        if turn % 30 == 0 {
+            site.limits.sweep();
+        }
+    }
+}
+
+/// Tells systemd that the runtime still turns.
+async fn watchdog() {
+    let Some(every) = sd_notify::watchdog_enabled() else { return };
+    let mut ticks = tokio::time::interval(every / 2);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
+            tracing::warn!(%error, "the watchdog could not be told");
+        }
+    }
+}
+
+/// Lets all sessions leave, evenly over `over`; webhooks are served until the last one left.
+async fn drain(site: &Site, over: Duration) {
+    tracing::info!(?over, sessions = site.limits.counts().sessions, "draining");
+    let _ = sd_notify::notify(&[NotifyState::Stopping]); // systemd gone: it has other means to know
+    site.draining.store(true, Ordering::Relaxed);
+    site.hub.drain(over);
+    let deadline = tokio::time::Instant::now() + over + LAST_WORDS;
+    while tokio::time::Instant::now() < deadline {
+        if site.limits.counts().sessions == 0 && site.requests.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tracing::warn!("some sessions or requests did not end in time");
+}
