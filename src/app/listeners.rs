@@ -51,7 +51,10 @@ impl Listeners {
                 match address {
                     Address::Systemd => {
                         let listeners = passed.take(admin);
-                        anyhow::ensure!(!listeners.is_empty(), "`systemd` is listened on, but systemd passed no socket");
+                        anyhow::ensure!(
+                            !listeners.is_empty(),
+                            "`systemd` is listened on, but systemd passed no socket"
+                        );
                         listeners.into_iter().for_each(|l| self.start(address.clone(), l, admin));
                     }
                     address => self.start(address.clone(), bind(address)?, admin),

@@ -94,7 +94,7 @@ fn build(config: &Config, files: usize) -> anyhow::Result<Arc<Site>> {
     tokio::spawn(command::publish(streams.clone(), said));
     let hub = Hub::start(&streams, &metrics, &Arc::new(settings(config)), &publish)?;
     Ok(Arc::new(Site {
-        routes: Routes::default().into(),
+        routes: Arc::new(Routes::default()).into(),
         hub,
         streams,
         limits: Limits::new(config.limits.gate.clone()),

@@ -80,7 +80,9 @@ impl Running {
             }
             Err(error) => {
                 match error.downcast_ref::<Mistakes>() {
-                    Some(mistakes) => tracing::error!("the changed file is refused whole, the old one applies\n{mistakes}"),
+                    Some(mistakes) => {
+                        tracing::error!("the changed file is refused whole, the old one applies\n{mistakes}")
+                    }
                     None => tracing::error!("the changed file is refused whole, the old one applies: {error:#}"),
                 }
                 "the changed file was refused; see the log".to_owned()
@@ -125,7 +127,11 @@ impl Running {
         let config = &self.loaded.config;
         for settings in &config.endpoints {
             let endpoint = match self.endpoints.remove(settings.name()) {
-                Some(old) if old.settings == *settings && old.reach[..] == self.site.streams.reach(&shapes(settings)) => old,
+                Some(old)
+                    if old.settings == *settings && old.reach[..] == self.site.streams.reach(&shapes(settings)) =>
+                {
+                    old
+                }
                 Some(old) => Arc::new(self.endpoint(old.id, settings)),
                 None => {
                     let id = self.next;

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use relay::config::Address;
+use relay::http::listen::Address;
 use relay::source::verify::{Secret, Verify};
 use tokio::net::{TcpStream, UnixStream};
 

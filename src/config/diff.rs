@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use super::{Address, Admin, Config, Limits, Loaded, Mistake, Mistakes, Server, Store};
+use super::{Admin, Config, Limits, Loaded, Mistake, Mistakes, Server, Store};
+use crate::http::listen::Address;
 use crate::{session::endpoint, stream};
 
 /// What to do, if the change as a whole is possible without a restart.

@@ -13,12 +13,13 @@ mod units;
 mod value;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::DeTable;
 
 use crate::gate::{limits, peer::Network};
+use crate::http::listen::Address;
 use crate::http::path::PathPattern;
 use mistake::{Lines, Wrong};
 pub use mistake::{Mistake, Mistakes, Place};
@@ -40,19 +41,6 @@ pub struct Config {
     pub streams: Vec<crate::stream::Settings>,
     pub webhooks: Vec<(PathPattern, crate::source::webhook::Settings)>,
     pub endpoints: Vec<crate::session::endpoint::Settings>,
-}
-
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Address {
-    Tcp(std::net::SocketAddr),
-    Unix {
-        path: PathBuf,
-        mode: Option<u32>,
-    },
-    /// Sockets passed by systemd.
-    Systemd,
 }
 
 /// `[server]`.
@@ -111,16 +99,6 @@ impl Places {
     /// Of `server.listen` or `stream.NAME.partitions`; if the file does not say it, of the table it would stand in.
     pub fn of(&self, key: &str) -> Place {
         reader::nearest(&self.keys, key).cloned().unwrap_or_default()
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Address::Tcp(address) => address.fmt(f),
-            Address::Unix { path, .. } => write!(f, "unix:{}", path.display()),
-            Address::Systemd => f.write_str("systemd"),
-        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use super::mistake::Wrong;
 use super::reader::Table;
 use super::value::{Kind, choice, duration, integer, list, parsed, rate, size};
-use super::{Address, Admin, Limits, Server, Store};
+use super::{Admin, Limits, Server, Store};
 use crate::gate::{limits, peer::Network};
+use crate::http::listen::Address;
 
 /// `[server]`.
 pub fn server(table: &mut Table<'_>) -> Option<Server> {

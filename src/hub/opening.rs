@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::audience::{Key, NONE};
 use super::mail::Opening;
-use super::seat::{Heard, Life, Line, Own, Session};
+use super::seat::{Life, Line, Own, Session};
 use super::shard::Shard;
 use super::tails::Tails;
 use super::timers::ticks;
@@ -126,10 +126,5 @@ impl Shard {
         if self.sessions.contains(number as usize) {
             self.pump(number);
         }
-    }
-
-    /// Puts what was heard behind what waits.
-    pub(super) fn keep(session: &mut Session, heard: Heard) {
-        session.own.heard.push_back(heard);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use relay::config::{Address, EMBEDDED, Loaded, Mistakes, diff, load, schema};
+use relay::config::{EMBEDDED, Loaded, Mistakes, diff, load, schema};
+use relay::http::listen::Address;
 use relay::session::endpoint::{OnSlow, Replay, When};
 use relay::source::verify::Verify;
 use serde_json::Value;

@@ -9,8 +9,10 @@ mod alertmanager;
 mod bad_input;
 mod checker;
 mod cli;
+
 mod client;
 mod commands;
+mod config;
 mod drain;
 mod endpoints;
 mod engine;
