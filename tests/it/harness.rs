@@ -56,7 +56,13 @@ pub fn plain() -> String {
 /// A relay that publishes anything and has one endpoint, `/e`, with these keys; it hears everything.
 #[track_caller]
 pub fn relay_with_endpoint(keys: &str) -> Relay {
-    let endpoint = format!("[[endpoint]]\npath = \"/e\"\ntopics = [\"**\"]\n{keys}\n");
+    relay_with_endpoint_on("[\"**\"]", keys)
+}
+
+/// The same, where a session hears these topics.
+#[track_caller]
+pub fn relay_with_endpoint_on(topics: &str, keys: &str) -> Relay {
+    let endpoint = format!("[[endpoint]]\npath = \"/e\"\ntopics = {topics}\n{keys}\n");
     Relay::start(&config(&[EXEMPT, PUBLISH, &endpoint].concat()))
 }
 
@@ -138,10 +144,6 @@ impl Relay {
     /// All it said before `ready`.
     pub fn said(&self) -> &[(String, String)] {
         &self.said
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// A folder that lives as long as the test, with `relay.toml` in it.

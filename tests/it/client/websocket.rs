@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::http::{Answer, Head, Http};
+use super::http::{Answer, Http};
 use super::{socket::Socket, soon};
 
 pub const TEXT: u8 = 1;
@@ -35,7 +35,6 @@ pub enum Message {
 
 pub struct WebSocket {
     pub socket: Socket,
-    pub head: Head,
 }
 
 impl WebSocket {
@@ -68,7 +67,7 @@ impl WebSocket {
             return Ok(Err(Answer { head, body }));
         }
         assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT), "{}", head.raw);
-        Ok(Ok(WebSocket { socket: http.socket, head }))
+        Ok(Ok(WebSocket { socket: http.socket }))
     }
 
     pub fn send(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
