@@ -187,7 +187,7 @@ fn the_path_may_name_the_topic() {
 #[test]
 fn only_what_is_allowed_may_be_asked_for() {
     let relay = relay_with_endpoint_on("[\"one\"]", "allow = [\"open/**\", \"one\"]");
-    for (topic, status) in [("one", 200), ("open/a/*", 200), ("two", 403), ("**", 403), ("open", 200), ("o**", 403)] {
+    for (topic, status) in [("one", 200), ("open/a/*", 200), ("two", 403), ("**", 403), ("open", 200), ("o/**", 403)] {
         let answer = get(relay.public(), &format!("/e?transport=poll&topic={topic}"));
         assert_eq!(answer.status(), status, "{topic}: {}", answer.text());
     }

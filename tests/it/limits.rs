@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::client::feed::{Feed, Item, Transport};
-use crate::client::http::{Answer, get, request};
+use crate::client::http::{Answer, Http, get, request};
 use crate::client::soon;
 use crate::client::websocket::WebSocket;
 use crate::harness::{EVENTS, PUBLISH, Relay, config, raise_file_limit};
@@ -178,6 +179,23 @@ fn commands_of_a_session_have_a_rate() {
     };
     assert!((5..10).contains(&pongs), "{pongs} were answered");
     assert!(matches!(close, crate::client::websocket::Message::Close { code: Some(1008), .. }), "{close:?}");
+}
+
+#[test]
+fn a_connection_that_is_kept_busy_is_not_taken_for_a_silent_one() {
+    let relay = Relay::start(&crate::harness::plain());
+    let mut http = Http::connect(relay.public()).expect("connects");
+    // Longer than a head may take.
+    let until = Instant::now() + Duration::from_secs(12);
+    let mut answered = 0;
+    while Instant::now() < until {
+        let headers = [("Content-Type", "application/json")];
+        let answer = http.request("POST", "/publish/t", &headers, b"1");
+        answer.unwrap_or_else(|e| panic!("{e} after {answered} answers")).expect(200);
+        answered += 1;
+        // Not as fast as it can: other tests run beside this one.
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

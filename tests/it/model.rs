@@ -155,11 +155,12 @@ impl Session {
 }
 
 struct World {
-    relay: Relay,
     log: Log,
     sessions: Vec<Session>,
     random: fastrand::Rng,
     history: Vec<String>,
+    // The last to be dropped: when it ends, its sessions must be gone.
+    relay: Relay,
 }
 
 impl World {
@@ -192,7 +193,13 @@ impl World {
         assert_eq!(position_of_id(&ids[0]), position);
         for session in self.sessions.iter_mut().filter(|session| session.feed.is_some()) {
             if hears(&session.patterns, topic) {
-                session.must_be_told(vec![Told::Event(position)], &self.history);
+                let mut foretold = vec![Told::Event(position)];
+                if session.transport == Transport::Poll {
+                    // A poll comes again each time: what became old between two pages is a gap to it.
+                    foretold = self.log.beginning(session, Replay::None);
+                    foretold.pop();
+                }
+                session.must_be_told(foretold, &self.history);
                 session.at = Some(position);
             }
         }
@@ -285,13 +292,13 @@ impl World {
 }
 
 fn file(max_events: u64, retain: usize) -> String {
+    // Two files are never the same, so that each reload is one.
     let stream = format!(
-        "[[stream]]\nname = \"model\"\ntopics = [\"**\"]\nmax_events = {max_events}\nretain = {retain}\n\
-         clear = {{ \".over\" = true }}\n# {}\n",
-        // Two files are never the same, so that each reload is one.
+        "# {}\n[[stream]]\nname = \"model\"\ntopics = [\"**\"]\nmax_events = {max_events}\nretain = {retain}\n",
         fastrand::u64(..)
     );
-    config(&[EXEMPT, &stream, PUBLISH, "[[endpoint]]\npath = \"/model\"\ntopics = [\"**\"]\n"].concat())
+    let clear = if retain > 0 { "clear = { \".over\" = true }\n" } else { "" };
+    config(&[EXEMPT, &stream, clear, PUBLISH, "[[endpoint]]\npath = \"/model\"\ntopics = [\"**\"]\n"].concat())
 }
 
 #[test]
