@@ -17,7 +17,7 @@ use crate::harness::{EXEMPT, PUBLISH, Relay, config, raise_file_limit, seed};
 const SESSIONS: usize = 1_000;
 const WORKERS: usize = 8;
 /// How often a worker turns to one of its sessions while events are published.
-const TURNS: usize = 1_500;
+const TURNS: usize = 2_500;
 const TOPICS: usize = 10;
 /// Everybody hears it, so that everybody knows when it is over.
 const LAST: &str = "storm/last";
