@@ -53,7 +53,8 @@ fn is_address(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    let is_ip = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    name == "localhost" || is_ip(name) || is_ip(host)
 }
 
 #[cfg(test)]

@@ -186,8 +186,8 @@ impl Backlog {
             self.steps.push_back(Step::Gap(GapReason::Expired, Some(from.clone()), cut.clone()));
             let lanes = here.iter().zip(&from).zip(&self.seen);
             let lanes =
-                lanes.filter(|((_, from), _)| cut.contains(&from.partition)).map(|(((partition, _), from), to)| {
-                    Lane::new(partition, Some((from.position, to.position)), to.position, to.position)
+                lanes.filter(|((_, from), _)| cut.contains(&from.partition)).map(|(((partition, _), _), to)| {
+                    Lane::new(partition, Some((0, to.position)), to.position, to.position)
                 });
             self.steps.push_back(Step::Walk(Walk { lanes: lanes.collect(), only: None, except: Vec::new() }));
         }
@@ -233,7 +233,7 @@ impl Backlog {
             if readable > after {
                 gone.push(mark.partition);
             }
-            let retained = (readable > after).then_some((after, readable));
+            let retained = (readable > after).then_some((0, readable));
             lanes.push(Lane::new(partition, retained, readable, mark.position));
         }
         for (reason, partitions) in [(GapReason::Epoch, foreign), (GapReason::Expired, gone)] {
@@ -251,7 +251,7 @@ impl Backlog {
             match step {
                 Step::Say(bytes) => return Pulled::Say(bytes),
                 Step::Gap(reason, from, partitions) => return Pulled::Gap { reason, from, hole: None, partitions },
-                Step::Open if self.caught_up(here) => return Pulled::Open,
+                Step::Open if !self.is_behind(here) => return Pulled::Open,
                 Step::Open => {
                     self.steps.push_front(Step::Open);
                     break;
@@ -316,7 +316,7 @@ impl Backlog {
         let from = self.seen.clone();
         let lane = &mut self.lanes[at];
         let (before, next) = (lane.after, (first - 1).min(lane.until));
-        lane.retained = Some((before, next));
+        lane.retained = Some((0, next));
         lane.after = next;
         self.seen[at].position = next;
         let partitions = vec![self.seen[at].partition];

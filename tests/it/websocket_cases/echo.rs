@@ -26,11 +26,10 @@ pub enum Flaw {
 
 /// Serves until the test process ends.
 pub fn start(flaw: Flaw) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let addr = listener.local_addr().unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    let addr = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+        for mut stream in listener.incoming().flatten() {
             // What ends a connection early is seen by the client.
             thread::spawn(move || serve(&mut stream, flaw));
         }

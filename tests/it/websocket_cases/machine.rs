@@ -233,13 +233,13 @@ impl Incoming<'_> {
     /// Opcode and payload. A server's frame is whole, not masked, without reserved bits, its length in the fewest bytes.
     fn frame(&mut self) -> Result<(u8, Vec<u8>), String> {
         loop {
-            if let Some((start, end)) = span(&self.buffer)? {
-                if self.buffer.len() >= end {
-                    let first = self.buffer[0];
-                    let payload = self.buffer[start..end].to_vec();
-                    self.buffer.drain(..end);
-                    return Ok((first & 0x0f, payload));
-                }
+            if let Some((start, end)) = span(&self.buffer)?
+                && self.buffer.len() >= end
+            {
+                let first = self.buffer[0];
+                let payload = self.buffer[start..end].to_vec();
+                self.buffer.drain(..end);
+                return Ok((first & 0x0f, payload));
             }
             self.fill()?;
         }

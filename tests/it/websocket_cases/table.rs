@@ -1,5 +1,7 @@
 //! Framing, pings, reserved bits, opcodes, fragments, closing.
 
+use std::slice::from_ref;
+
 use super::machine::{BINARY, CLOSE, Case, Chop, End, Expected, PING, PONG, TEXT, frame};
 
 const HELLO: &[u8] = b"Hello, relay";
@@ -145,7 +147,7 @@ pub fn reserved_bits() -> Vec<Case> {
         ] {
             let bad = with(bits, whole);
             let name = format!("3 reserved bits: {bits} on {what}");
-            all.extend(cases(&name, ALL_WAYS, &[bad.clone()], || fails(1002)));
+            all.extend(cases(&name, ALL_WAYS, from_ref(&bad), || fails(1002)));
             let name = format!("{name} after a text, with a ping behind it");
             all.extend(cases(&name, ALL_WAYS, &[text(HELLO), bad, ping(b"")], || fails_after(HELLO)));
         }
@@ -161,7 +163,7 @@ pub fn opcodes() -> Vec<Case> {
         for payload in [b"".as_slice(), HELLO] {
             let bad = frame(LAST | opcode, payload);
             let name = format!("4 opcodes: {opcode} with {} bytes", payload.len());
-            all.extend(cases(&name, ALL_WAYS, &[bad.clone()], || fails(1002)));
+            all.extend(cases(&name, ALL_WAYS, from_ref(&bad), || fails(1002)));
             let name = format!("{name} after a text, with a ping behind it");
             all.extend(cases(&name, ALL_WAYS, &[text(HELLO), bad, ping(b"")], || fails_after(HELLO)));
         }
