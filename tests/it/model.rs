@@ -76,9 +76,8 @@ impl Log {
         all.collect()
     }
 
-    fn last_values(&self, patterns: &[&str], after: u64, upto: u64) -> Vec<Told> {
-        let within = |position| after < position && position <= upto;
-        let kept = self.retained.iter().filter(|(topic, position)| within(**position) && hears(patterns, topic));
+    fn last_values(&self, patterns: &[&str], upto: u64) -> Vec<Told> {
+        let kept = self.retained.iter().filter(|(topic, position)| **position <= upto && hears(patterns, topic));
         let mut positions: Vec<u64> = kept.map(|(_, position)| *position).collect();
         positions.sort();
         positions.into_iter().map(Told::Aside).collect()
@@ -91,7 +90,7 @@ impl Log {
             (Some(at), _) => {
                 if at + 1 < self.first {
                     told.push(Told::Gap { from: at, to: self.first - 1 });
-                    told.extend(self.last_values(&session.patterns, at, self.first - 1));
+                    told.extend(self.last_values(&session.patterns, self.first - 1));
                 }
                 let kept = self.heard(&session.patterns, at.max(self.first - 1));
                 told.extend(kept.into_iter().map(Told::Event));
@@ -100,7 +99,7 @@ impl Log {
                 let kept = self.heard(&session.patterns, self.first - 1);
                 told.extend(kept[kept.len().saturating_sub(count)..].iter().copied().map(Told::Aside));
             }
-            (None, Replay::Retained) => told = self.last_values(&session.patterns, 0, self.head()),
+            (None, Replay::Retained) => told = self.last_values(&session.patterns, self.head()),
             (None, Replay::None) => {}
         }
         told.push(Told::Open(self.head()));
