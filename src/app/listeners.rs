@@ -1,5 +1,6 @@
 //! Listeners: one accepting task for each address, which never waits for a client.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,13 @@ pub struct Listeners {
     open: Vec<Open>,
 }
 
+/// An address of the file and its socket, on which nobody accepts yet.
+pub struct Bound {
+    address: Address,
+    listener: Listener,
+    admin: bool,
+}
+
 struct Open {
     address: Address,
     admin: bool,
@@ -35,6 +43,9 @@ struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.task.abort();
+        if let Address::Unix { path, .. } = &self.address {
+            let _ = std::fs::remove_file(path); // gone already: what was wanted
+        }
     }
 }
 
@@ -44,39 +55,8 @@ impl Listeners {
         Listeners { site, open: Vec::new() }
     }
 
-    /// Binds every address of the file, and serves what systemd passed.
-    pub fn bind_all(&mut self, config: &Config, passed: &mut Passed) -> anyhow::Result<()> {
-        for (addresses, admin) in [(&config.server.listen, false), (&config.admin.listen, true)] {
-            for address in addresses {
-                match address {
-                    Address::Systemd => {
-                        let listeners = passed.take(admin);
-                        anyhow::ensure!(
-                            !listeners.is_empty(),
-                            "`systemd` is listened on, but systemd passed no socket"
-                        );
-                        listeners.into_iter().for_each(|l| self.start(address.clone(), l, admin));
-                    }
-                    address => self.start(address.clone(), bind(address)?, admin),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Binds what a changed file adds, or nothing of it.
-    pub fn bind_added(&self, public: &Listening, admin: &Listening) -> anyhow::Result<Vec<(Address, Listener, bool)>> {
-        let mut bound = Vec::new();
-        for (listening, admin) in [(public, false), (admin, true)] {
-            for address in &listening.added {
-                bound.push((address.clone(), bind(address)?, admin));
-            }
-        }
-        Ok(bound)
-    }
-
     /// Serves what was bound.
-    pub fn start(&mut self, address: Address, listener: Listener, admin: bool) {
+    pub fn start(&mut self, Bound { address, listener, admin }: Bound) {
         let shown = format!("{}  {listener}", if admin { "admin " } else { "public" });
         tracing::info!(address = %listener, admin, "listening");
         let site = self.site.clone();
@@ -96,14 +76,53 @@ impl Listeners {
         self.open.iter().map(|open| open.shown.as_str())
     }
 
-    /// Stops accepting, and takes Unix sockets out of the file system.
-    pub fn close(&mut self) {
-        for open in self.open.drain(..) {
-            if let Address::Unix { path, .. } = &open.address {
-                let _ = std::fs::remove_file(path); // gone already: what was wanted
+    /// A Unix socket of which only the mode changed stays bound: it leaves the lists and gets its mode.
+    pub fn change_modes(&mut self, listening: &mut Listening) -> std::io::Result<()> {
+        let Listening { added, removed } = listening;
+        for open in &mut self.open {
+            let Address::Unix { path, .. } = &open.address else { continue };
+            let same = |a: &Address| matches!(a, Address::Unix { path: p, .. } if p == path);
+            let (Some(new), Some(old)) = (added.iter().position(same), removed.iter().position(same)) else { continue };
+            if let Address::Unix { path, mode: Some(mode) } = &added[new] {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode))?;
             }
+            removed.remove(old);
+            open.address = added.remove(new);
+        }
+        Ok(())
+    }
+
+    /// Stops accepting.
+    pub fn close(&mut self) {
+        self.open.clear();
+    }
+}
+
+/// Binds every address of the file; what systemd passed is bound already.
+pub fn bind_all(config: &Config, passed: &mut Passed) -> anyhow::Result<Vec<Bound>> {
+    let mut bound = Vec::new();
+    for (addresses, admin) in [(&config.server.listen, false), (&config.admin.listen, true)] {
+        for address in addresses {
+            let listeners = match address {
+                Address::Systemd => passed.take(admin),
+                address => vec![bind(address)?],
+            };
+            anyhow::ensure!(!listeners.is_empty(), "`systemd` is listened on, but systemd passed no socket");
+            bound.extend(listeners.into_iter().map(|listener| Bound { address: address.clone(), listener, admin }));
         }
     }
+    Ok(bound)
+}
+
+/// Binds what a changed file adds, or nothing of it.
+pub fn bind_added(public: &Listening, admin: &Listening) -> anyhow::Result<Vec<Bound>> {
+    let added = |listening: &Listening, admin| {
+        let bind = |address: &Address| Ok(Bound { address: address.clone(), listener: bind(address)?, admin });
+        listening.added.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()
+    };
+    let mut bound = added(public, false)?;
+    bound.extend(added(admin, true)?);
+    Ok(bound)
 }
 
 async fn accept_public(listener: Listener, site: Arc<Site>) {

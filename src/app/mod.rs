@@ -21,11 +21,10 @@ use crate::gate::limits::{self, Limits};
 use crate::http::listen::Passed;
 use crate::http::{Routes, Site};
 use crate::hub::Hub;
-use crate::hub::mail::Settings;
+use crate::hub::mail::{Publish, Settings};
 use crate::metrics::Metrics;
-use crate::source::command;
+use crate::source::command::{self, Said};
 use crate::stream::Streams;
-use listeners::Listeners;
 use reload::Running;
 
 /// Files this process needs beside its connections.
@@ -53,9 +52,9 @@ async fn serve(file: Option<PathBuf>, loaded: Loaded, files: usize) -> anyhow::R
     let mut passed = Passed::from_env()?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let site = build(&loaded.config, files)?;
-    let mut listeners = Listeners::new(site.clone());
-    listeners.bind_all(&loaded.config, &mut passed)?;
-    let mut running = Running::new(site.clone(), loaded, listeners, files);
+    let bound = listeners::bind_all(&loaded.config, &mut passed)?;
+    let mut running = Running::new(site.clone(), loaded, files);
+    running.listen(bound);
     running.announce();
     running.invite();
     println!("ready");
@@ -92,6 +91,7 @@ fn build(config: &Config, files: usize) -> anyhow::Result<Arc<Site>> {
     let streams = Arc::new(Streams::new(config.streams.clone(), config.store.memory, shards));
     let (publish, said) = tokio::sync::mpsc::channel(command::WAITING);
     tokio::spawn(command::publish(streams.clone(), said));
+    let publish: Publish = Arc::new(move |draft, done| publish.try_send(Said { draft, done }).is_ok());
     let hub = Hub::start(&streams, &metrics, &Arc::new(settings(config)), &publish)?;
     Ok(Arc::new(Site {
         routes: Arc::new(Routes::default()).into(),

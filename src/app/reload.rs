@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::listeners::Listeners;
+use super::listeners::{self, Bound, Listeners};
 use super::watch::Change;
 use super::{fit, settings};
 use crate::config::diff::{Changes, diff};
@@ -30,10 +30,16 @@ pub struct Running {
 
 impl Running {
     /// What was built from the first file.
-    pub fn new(site: Arc<Site>, loaded: Loaded, listeners: Listeners, files: usize) -> Running {
+    pub fn new(site: Arc<Site>, loaded: Loaded, files: usize) -> Running {
+        let listeners = Listeners::new(site.clone());
         let mut running = Running { site, loaded, listeners, files, endpoints: HashMap::new(), next: 0 };
         running.route();
         running
+    }
+
+    /// Accepts from here on.
+    pub fn listen(&mut self, bound: Vec<Bound>) {
+        bound.into_iter().for_each(|bound| self.listeners.start(bound));
     }
 
     /// One line for each address.
@@ -93,16 +99,16 @@ impl Running {
 
     fn follow(&mut self, mut loaded: Loaded) -> anyhow::Result<String> {
         fit(&mut loaded.config.limits.gate, self.files);
-        let changes = diff(&self.loaded, &loaded)?;
-        let bound = self.listeners.bind_added(&changes.public, &changes.admin)?;
+        let mut changes = diff(&self.loaded, &loaded)?;
         let summary = changes.to_string();
+        self.listeners.change_modes(&mut changes.public)?;
+        self.listeners.change_modes(&mut changes.admin)?;
+        let bound = listeners::bind_added(&changes.public, &changes.admin)?;
         self.loaded = loaded;
         self.apply(&changes);
-        for (address, listener, admin) in bound {
-            self.listeners.start(address, listener, admin);
-        }
         self.listeners.stop(&changes.public, false);
         self.listeners.stop(&changes.admin, true);
+        self.listen(bound);
         Ok(summary)
     }
 

@@ -12,7 +12,7 @@ use super::mistake::Wrong;
 use super::reader::{Node, Reader, Table};
 use super::source::path;
 use super::stream::pattern;
-use super::template::{Placeholders, json as template_json, patterns, text as template_text};
+use super::template::{Placeholders, json as template_json, patterns, scalar, text as template_text};
 use super::units;
 use super::value::{Kind, choice, duration, either, entries, integer, list, parsed, table, tables, unexpected};
 use crate::gate::origin::Origins;
@@ -201,7 +201,7 @@ pub fn filter(placeholders: &Placeholders) -> Kind<WhereRule> {
     table("`where`", move |table| {
         let field = parsed(".severity", |text| Field::parse(text, false));
         let any = table.required("any", list(field).filled("field"), "any = [\".severity\"]: the fields looked at");
-        let value = template_text("high", &placeholders);
+        let value = scalar("high", &placeholders);
         let values = table.required("in", list(value).filled("value"), "in = [\"high\"]: the values wanted");
         let doc = "pass: also events that have none of the fields";
         let absent_passes = table.or("absent", r#""drop""#, choice(ABSENT), doc);

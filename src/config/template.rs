@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::mistake::Wrong;
 use super::reader::{Node, Reader};
-use super::value::{Kind, entries, parsed, to_json};
+use super::value::{Kind, entries, parsed, to_json, unexpected};
 use crate::http::path::PathPattern;
 use crate::template::{Json as JsonTemplate, Roots, Text};
 
@@ -83,6 +83,16 @@ pub fn json(placeholders: &Placeholders) -> Kind<JsonTemplate> {
         placeholders.json(&value).map_err(|wrong| reader.wrong(node.span(), wrong)).ok()
     };
     Kind::new(|| json!({}), read).free()
+}
+
+/// One string (a template), number or boolean.
+pub fn scalar(example: &'static str, placeholders: &Placeholders) -> Kind<JsonTemplate> {
+    let any = json(placeholders);
+    let read = move |reader: &Reader, node: Node<'_>| match node.get_ref() {
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => any.read(reader, node),
+        _ => unexpected(reader, node, &format!("a text, a number or true/false, such as \"{example}\"")),
+    };
+    Kind::new(|| json!({ "type": ["string", "number", "boolean"] }), read)
 }
 
 /// Each string on its own, so that a mistake has its place within a large value.

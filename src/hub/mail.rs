@@ -11,6 +11,7 @@ use super::seat::{Line, Request};
 use crate::gate::limits::{ConnectionPermit, Rate, SessionPermit};
 use crate::session::endpoint::Endpoint;
 use crate::session::terms::Terms;
+use crate::stream::Draft;
 use crate::wire::form::Form;
 
 /// A session on its way into a shard.
@@ -50,18 +51,24 @@ pub struct Settings {
     pub session_age: Option<Duration>,
 }
 
+/// Takes what a session publishes, unless too much waits already; calls back when it is in its stream, or was refused.
+pub type Publish = Arc<dyn Fn(Draft, Done) -> bool + Send + Sync>;
+
+/// Learns what became of a publication: why it was refused, if it was.
+pub type Done = Box<dyn FnOnce(Option<String>) + Send>;
+
 /// A message to a shard.
 pub enum Mail {
     /// A new session.
     Open(Box<Opening>),
-    /// Something for one session, if it is still the same.
-    Say {
+    /// What a session published is in its stream, or why not.
+    Published {
         /// Its number.
         session: u32,
-        /// Its id.
+        /// Its id: the number may be another's by now.
         id: [u8; 16],
-        /// JSON or text.
-        text: Vec<u8>,
+        /// Why not.
+        refused: Option<String>,
     },
     /// The endpoints as they are from now on; sessions that must go leave over this time.
     Endpoints {

@@ -22,12 +22,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mail::{Mail, Mailbox, Opening, Settings};
+use mail::{Mail, Mailbox, Opening, Publish, Settings};
 use shard::{Plan, Shard};
 
 use crate::metrics::Metrics;
 use crate::session::endpoint::Endpoint;
-use crate::source::command::Said;
 use crate::stream::Streams;
 
 /// All shards of this instance.
@@ -45,7 +44,7 @@ impl Hub {
         streams: &Arc<Streams>,
         metrics: &Arc<Metrics>,
         settings: &Arc<Settings>,
-        publish: &tokio::sync::mpsc::Sender<Said>,
+        publish: &Publish,
     ) -> io::Result<Hub> {
         let queued = Arc::new(AtomicUsize::new(0));
         let failed = Arc::new(tokio::sync::Notify::new());

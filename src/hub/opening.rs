@@ -50,6 +50,8 @@ pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Ses
         rate: None,
         heard: VecDeque::new(),
         stray: 0,
+        publishing: 0,
+        farewell: None,
         leave,
         own_select: false,
         own_pace: false,
@@ -119,12 +121,10 @@ impl Shard {
             backlog.announce();
         }
         session.backlog = Some(Box::new(backlog));
-        if !start.early.is_empty() {
+        self.pump(number);
+        if !start.early.is_empty() && self.sessions.contains(number as usize) {
             let mut early = start.early.to_vec();
             self.hear(number, &mut early);
-        }
-        if self.sessions.contains(number as usize) {
-            self.pump(number);
         }
     }
 }

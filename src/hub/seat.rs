@@ -78,6 +78,10 @@ pub struct Own {
     pub heard: VecDeque<Heard>,
     /// Bytes from a session that has nothing to say.
     pub stray: usize,
+    /// Publications on their way into a stream.
+    pub publishing: u32,
+    /// The other side sent a Close with this code; it is answered when nothing is on its way any more.
+    pub farewell: Option<Option<u16>>,
     /// When it is to leave, and why.
     pub leave: Option<(Tick, Close)>,
     /// `where` was set by a command, so a changed file does not touch it.

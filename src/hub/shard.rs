@@ -15,14 +15,13 @@ use slab::Slab;
 use super::audience::{Audiences, NONE};
 use super::class::Classes;
 use super::fanout::Fanout;
-use super::mail::{Mail, Mailbox, Opening, Settings};
+use super::mail::{Mail, Mailbox, Opening, Publish, Settings};
 use super::seat::{Line, Session};
 use super::tails::Tails;
 use super::timers::{TICK, Tick, Timers};
 use crate::event::Time;
 use crate::metrics::ShardCounters;
 use crate::session::endpoint::{Endpoint, OnSlow};
-use crate::source::command::Said;
 use crate::stream::Streams;
 
 /// The waker's token; sessions use their number in the slab.
@@ -39,7 +38,7 @@ pub struct Plan {
     /// What it must hold to.
     pub settings: Arc<Settings>,
     /// What its sessions publish.
-    pub publish: tokio::sync::mpsc::Sender<Said>,
+    pub publish: Publish,
     /// What it counts.
     pub counters: Arc<ShardCounters>,
     /// Bytes that wait in all shards together.
@@ -171,11 +170,7 @@ impl Shard {
     fn receive(&mut self, mail: Mail) {
         match mail {
             Mail::Open(opening) => self.open(*opening),
-            Mail::Say { session, id, text } => {
-                if self.sessions.get(session as usize).is_some_and(|s| s.own.id == id) {
-                    self.say(session, &text);
-                }
-            }
+            Mail::Published { session, id, refused } => self.published(session, id, refused),
             Mail::Endpoints { endpoints, over } => self.change(endpoints, over),
             Mail::Settings(settings) => self.plan.settings = settings,
             Mail::Drain(over) => self.drain_all(over),

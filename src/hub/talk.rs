@@ -21,7 +21,6 @@ use crate::session::command::{Deed, Speaker, Understood, error, understand};
 use crate::session::endpoint::{Endpoint, Replay};
 use crate::session::pace::Pace;
 use crate::session::terms::{Pacing, unique};
-use crate::source::command::Said;
 use crate::stream::Draft;
 use crate::template::Scope;
 use crate::topic::Pattern;
@@ -112,13 +111,23 @@ impl Shard {
         self.obey(number);
         match self.sessions.get(number as usize).map(|s| s.life) {
             Some(Life::Here) => {
-                let mut answer = Vec::new();
-                websocket::close_answer(code, &mut answer);
-                self.leave(number, Close::Asked, &answer);
+                let session = &mut self.sessions[number as usize];
+                session.own.farewell = Some(code);
+                if session.own.publishing == 0 {
+                    self.farewell(number)
+                }
             }
             Some(Life::Leaving) => self.end(number, Close::Asked),
             None => {}
         }
+    }
+
+    /// Answers the other side's Close, once it has heard what it still published.
+    pub(super) fn farewell(&mut self, number: u32) {
+        let Some(code) = self.sessions[number as usize].own.farewell else { return };
+        let mut answer = Vec::new();
+        websocket::close_answer(code, &mut answer);
+        self.leave(number, Close::Asked, &answer);
     }
 
     /// Acts on what was heard, as long as the session is live.
@@ -278,11 +287,24 @@ impl Shard {
     fn publish(&mut self, number: u32, draft: Draft) {
         let session = &self.sessions[number as usize];
         let (mailbox, id) = (self.mailbox.clone(), session.own.id);
-        let refused = Box::new(move |why: String| mailbox.send(Mail::Say { session: number, id, text: error(&why) }));
-        if self.plan.publish.try_send(Said { draft, refused }).is_err() {
+        let done = Box::new(move |refused| mailbox.send(Mail::Published { session: number, id, refused }));
+        if (self.plan.publish)(draft, done) {
+            self.sessions[number as usize].own.publishing += 1;
+        } else {
             self.plan.counters.command_errors.add(1);
             self.say(number, &error("overloaded, nothing was published; try again"));
         }
+    }
+
+    /// What a session published has its place, or none.
+    pub(super) fn published(&mut self, number: u32, id: [u8; 16], refused: Option<String>) {
+        let Some(session) = self.sessions.get_mut(number as usize).filter(|s| s.own.id == id) else { return };
+        session.own.publishing -= 1;
+        if let Some(why) = refused {
+            self.plan.counters.command_errors.add(1);
+            self.say(number, &error(&why));
+        }
+        self.schedule(number);
     }
 }
 

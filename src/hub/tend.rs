@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::flow::cursor_of;
 use super::opening::here;
 use super::seat::{Life, Line, id_text};
 use super::shard::Shard;
@@ -28,6 +29,9 @@ impl Shard {
         if session.life == Life::Leaving {
             return self.end(number, Close::Gone);
         }
+        if session.own.farewell.is_some() && session.own.publishing == 0 {
+            return self.farewell(number);
+        }
         if let Some((_, why)) = session.own.leave.filter(|(at, _)| *at <= now) {
             return self.close(number, why);
         }
@@ -48,7 +52,9 @@ impl Shard {
     /// Idle for its `ping`: say so; and if the last one was not answered, that was it.
     fn heartbeat(&mut self, number: u32) {
         let Some(session) = self.sessions.get(number as usize) else { return };
-        if self.timers.now() < self.idle_at(number) || session.queue.is_some() || session.backlog.is_some() {
+        // One that is ahead of this shard has nothing to wait for but time.
+        let busy = session.queue.is_some() || session.backlog.is_some() && !self.ahead.contains(&number);
+        if busy || self.timers.now() < self.idle_at(number) {
             return;
         }
         if session.pinged {
@@ -57,11 +63,19 @@ impl Shard {
         self.settle(number);
         let Some(session) = self.sessions.get(number as usize) else { return };
         let form = session.key.form;
-        let cursor = self.cursor(number);
+        let cursor = match &session.backlog {
+            Some(backlog) => cursor_of(&backlog.seen),
+            None => self.cursor(number),
+        };
         let mut bytes = Vec::new();
         form.heartbeat(&cursor, &mut bytes);
-        self.sessions[number as usize].pinged = form.transport == Transport::WebSocket;
+        let session = &mut self.sessions[number as usize];
+        session.pinged = form.transport == Transport::WebSocket;
+        let backlog = session.backlog.take(); // not behind it: this goes out now
         self.send(number, &bytes);
+        if let Some(session) = self.sessions.get_mut(number as usize) {
+            session.backlog = backlog;
+        }
     }
 
     /// When a session has been idle for its `ping`; up to a tenth earlier, so that sessions that began together do not all
@@ -85,6 +99,9 @@ impl Shard {
         }
         if let Some((at, _)) = session.own.leave {
             next = next.min(at);
+        }
+        if session.own.farewell.is_some() && session.own.publishing == 0 {
+            next = now + 1; // by then it has been served what it published
         }
         if let Some(due) = session.pace.as_ref().filter(|_| session.is_live()).and_then(|p| p.next()) {
             let wait = due.saturating_sub(self.clock.0).div_ceil(TICK.as_millis() as u64);
@@ -228,7 +245,7 @@ impl Shard {
         let Some(endpoint) = self.endpoints.get(&session.key.endpoint) else { return Vec::new() };
         let mut marks = Vec::new();
         self.tails.marks(&mut marks);
-        if self.fanout.is_walking() {
+        if self.fanout.is_walking() && session.batch != self.fanout.batch() {
             marks = self.fanout.before().to_vec();
         }
         marks.retain(|m| endpoint.reach.binary_search(&m.partition).is_ok());

@@ -77,7 +77,7 @@ pub struct PaceRule {
 #[allow(missing_docs)]
 pub struct WhereRule {
     pub any: Vec<Field>,
-    pub values: Vec<Text>,
+    pub values: Vec<Json>,
     pub absent_passes: bool,
 }
 

@@ -135,8 +135,8 @@ pub fn select(rule: &WhereRule, scope: &Scope<'_>) -> Result<Arc<Where>, String>
     /// A list may come from the session itself, and each event is held against all of it.
     const MOST: usize = 1000;
     let mut values = Vec::new();
-    for text in &rule.values {
-        match text.value(scope).map_err(|e| e.0)? {
+    for value in &rule.values {
+        match value.value(scope).map_err(|e| e.0)? {
             serde_json::Value::Array(list) => values.extend(list),
             serde_json::Value::Null => return Err("`where` has no values".into()),
             value => values.push(value),

@@ -14,15 +14,13 @@ pub const WAITING: usize = 1024;
 pub struct Said {
     /// What.
     pub draft: Draft,
-    /// Learns why it was not.
-    pub refused: Box<dyn FnOnce(String) + Send>,
+    /// Learns why it was not published, or that it was.
+    pub done: Box<dyn FnOnce(Option<String>) + Send>,
 }
 
 /// Appends until nobody can say anything any more.
 pub async fn publish(streams: Arc<Streams>, mut said: Receiver<Said>) {
-    while let Some(Said { draft, refused }) = said.recv().await {
-        if let Err(error) = streams.append(vec![draft], Time::now()).await {
-            refused(error.to_string());
-        }
+    while let Some(Said { draft, done }) = said.recv().await {
+        done(streams.append(vec![draft], Time::now()).await.err().map(|error| error.to_string()));
     }
 }

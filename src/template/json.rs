@@ -55,6 +55,11 @@ impl Json {
         }
     }
 
+    /// As one JSON value: a lone placeholder keeps its type, null when absent.
+    pub fn value(&self, scope: &Scope<'_>) -> Result<Value, Unfilled> {
+        serde_json::from_slice(&self.fill(scope)?).map_err(|e| Unfilled(e.to_string()))
+    }
+
     /// As text for a reply: JSON, except that a template that is a plain string is that text itself (`reply = "pong"`).
     pub fn reply(&self, scope: &Scope<'_>) -> Result<Vec<u8>, Unfilled> {
         let Some(text) = &self.whole else { return self.fill(scope) };
