@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::checker::{position_of_cursor, position_of_id};
 use crate::client::feed::{Feed, Item, Transport};
+use crate::client::soon;
 use crate::harness::{EXEMPT, PUBLISH, Relay, config, seed};
 
 const TOPICS: [&str; 5] = ["a/1", "a/2", "b/1", "b/2/x", "c"];
@@ -123,9 +124,16 @@ fn hears(patterns: &[&str], topic: &str) -> bool {
 }
 
 impl Session {
+    /// What it is told next, if anything is.
     fn told(&mut self) -> Option<Told> {
-        let feed = self.feed.as_mut()?;
-        let told = match feed.expect() {
+        let (feed, deadline) = (self.feed.as_mut()?, soon());
+        let item = loop {
+            match feed.next(deadline).ok()? {
+                Item::Heartbeat { .. } => {}
+                item => break item,
+            }
+        };
+        let told = match item {
             Item::Event { cursor: None, id, .. } => Told::Aside(position_of_id(&id)),
             Item::Event { cursor: Some(_), id, .. } => Told::Event(position_of_id(&id)),
             Item::Gap { from, to, reason, .. } => {

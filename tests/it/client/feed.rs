@@ -136,8 +136,9 @@ impl Feed {
     /// What comes next and is no heartbeat.
     #[track_caller]
     pub fn expect(&mut self) -> Item {
+        let deadline = soon();
         loop {
-            match self.next(soon()).expect("something comes") {
+            match self.next(deadline).expect("something comes") {
                 Item::Heartbeat { .. } => {}
                 other => return other,
             }
@@ -173,9 +174,9 @@ impl Feed {
     /// Reads to the end: the last thing said before it.
     #[track_caller]
     pub fn until_end(&mut self) -> Vec<Item> {
-        let mut all = Vec::new();
+        let (mut all, deadline) = (Vec::new(), soon());
         loop {
-            match self.next(soon()) {
+            match self.next(deadline) {
                 Ok(item) => all.push(item),
                 Err(e) if e.kind() == ErrorKind::UnexpectedEof => return all,
                 Err(e) => panic!("{e} instead of an end; so far {all:?}"),

@@ -118,8 +118,9 @@ impl WebSocket {
     /// Whatever comes that is no ping frame.
     #[track_caller]
     pub fn beyond_pings(&mut self) -> Message {
+        let deadline = soon();
         loop {
-            match self.message(soon()).expect("something comes") {
+            match self.message(deadline).expect("something comes") {
                 Message::Ping => {}
                 other => return other,
             }
@@ -129,8 +130,9 @@ impl WebSocket {
     /// Reads on until the Close frame: its code and reason.
     #[track_caller]
     pub fn until_close(&mut self) -> (Option<u16>, String) {
+        let deadline = soon();
         loop {
-            if let Message::Close { code, reason } = self.message(soon()).expect("a Close frame comes") {
+            if let Message::Close { code, reason } = self.message(deadline).expect("a Close frame comes") {
                 return (code, reason);
             }
         }
