@@ -209,14 +209,11 @@ impl Shard {
     /// Gives one member its part of the batch.
     fn serve(&mut self, number: u32) {
         let session = &mut self.sessions[number as usize];
-        session.batch = self.fanout.batch;
         let audience = self.audiences.get(session.audience);
-        if audience.key.form.transport == Transport::Poll {
-            if !audience.events.is_empty() {
-                self.answer_page(number);
-            }
-            return;
+        if audience.key.form.transport == Transport::Poll && !audience.events.is_empty() {
+            return self.answer_page(number); // which begins before this batch, as long as it is not marked as served
         }
+        session.batch = self.fanout.batch;
         if !audience.paced.is_empty() {
             self.offer(number);
         }
