@@ -17,8 +17,7 @@ use crate::harness::{config as on_free_ports, until};
 const README: &str = include_str!("../../README.md");
 
 /// Words between back ticks that are no keys: of the wire, a topic, the name of a stream.
-const OTHERS: [&str; 10] =
-    ["items", "group", "gap", "data_base64", "expired", "epoch", "slow", "retry_ms", "a", "events"];
+const OTHERS: [&str; 8] = ["items", "gap", "expired", "epoch", "slow", "retry_ms", "a", "events"];
 
 /// From one heading to the next.
 struct Section {
