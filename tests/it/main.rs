@@ -19,6 +19,7 @@ mod engine;
 mod harness;
 mod limits;
 mod model;
+mod readme;
 mod reload;
 mod resume;
 mod slow;
