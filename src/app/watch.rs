@@ -51,10 +51,12 @@ pub fn changes(mut watched: Option<Watched>) -> anyhow::Result<mpsc::Receiver<Ch
 
 /// Waits for a hint, if there is anything to wait for.
 async fn hinted(watched: &mut Option<Watched>) {
-    match watched {
-        Some(Watched { hints, .. }) if hints.recv().await.is_some() => settle(hints).await,
-        _ => std::future::pending().await,
+    if let Some(Watched { hints, .. }) = watched
+        && hints.recv().await.is_some()
+    {
+        return settle(hints).await;
     }
+    std::future::pending().await
 }
 
 /// Waits until the hints pause.
