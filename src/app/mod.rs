@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::source::command::{self, Said};
 use crate::stream::Streams;
 use reload::Running;
+use watch::Watched;
 
 /// Files this process needs beside its connections.
 const OWN_FILES: usize = 64;
@@ -37,6 +38,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Runs a relay with this file, or the built-in quickstart, until it is told to stop.
 pub fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     log::start();
+    let watched = file.clone().map(Watched::new).transpose()?;
     let mut loaded = match &file {
         Some(path) => config::read_file(path)?,
         None => config::load(config::EMBEDDED, "the built-in quickstart")?,
@@ -45,10 +47,10 @@ pub fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let files = raise_file_limit();
     fit(&mut loaded.config.limits.gate, files);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(file, loaded, files))
+    runtime.block_on(serve(watched, loaded, files))
 }
 
-async fn serve(file: Option<PathBuf>, loaded: Loaded, files: usize) -> anyhow::Result<ExitCode> {
+async fn serve(watched: Option<Watched>, loaded: Loaded, files: usize) -> anyhow::Result<ExitCode> {
     let mut passed = Passed::from_env()?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let site = build(&loaded.config, files)?;
@@ -61,7 +63,7 @@ async fn serve(file: Option<PathBuf>, loaded: Loaded, files: usize) -> anyhow::R
     sd_notify::notify(&[NotifyState::Ready]).context("the notify socket")?;
     tokio::spawn(sweep(site.clone()));
     tokio::spawn(watchdog());
-    let mut changes = watch::changes(file)?;
+    let mut changes = watch::changes(watched)?;
     loop {
         tokio::select! {
             change = changes.recv() => match change {

@@ -113,7 +113,7 @@ async fn begin(site: &Arc<Site>, endpoint: &Endpoint, visitor: Visitor, call: Ca
     let head = match (transport, plain) {
         (Transport::WebSocket, true) => match handshake::websocket_head(&call.headers) {
             Ok(head) => head,
-            Err((status, message)) => return answer::error(status, message),
+            Err((status, message)) => return not_a_websocket(status, message),
         },
         (Transport::WebSocket, false) => return answer::error(400, "a WebSocket begins with a bare GET of HTTP/1.1"),
         (_, true) => handshake::stream_head(transport),
@@ -145,6 +145,13 @@ async fn begin(site: &Arc<Site>, endpoint: &Endpoint, visitor: Visitor, call: Ca
         }
         (_, false) => through_body(site, opening),
     }
+}
+
+/// Why a handshake is none, and which version would be one.
+fn not_a_websocket(status: u16, message: &str) -> Reply {
+    let mut response = answer::error(status, message);
+    response.headers_mut().insert("sec-websocket-version", http::HeaderValue::from_static("13"));
+    response
 }
 
 /// The ordinary body path: the shard writes to one end of a pair of sockets, HTTP reads from the other.
