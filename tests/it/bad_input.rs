@@ -60,6 +60,9 @@ topic  = "header"
 verify = { header = { name = "X-Token", value = "secret" } }
 "#;
 
+/// A body, its headers, the status it gets, and the reason it is counted under.
+type Case<'a> = (&'a [u8], (&'a str, &'a str), u16, &'a str);
+
 #[test]
 fn a_webhook_says_what_is_wrong_with_a_body_and_counts_it() {
     let relay = Relay::start(&config(&[EXEMPT, PUBLISH, EVENTS, HOOKS].concat()));
@@ -68,7 +71,7 @@ fn a_webhook_says_what_is_wrong_with_a_body_and_counts_it() {
     let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
     let large = format!("\"{}\"", "x".repeat(2_000));
     let separators = format!("{{\"kind\":\"{}\"}}", "k".repeat(300));
-    let cases: [(&[u8], (&str, &str), u16, &str); 10] = [
+    let cases: [Case<'_>; 10] = [
         (large.as_bytes(), json, 413, "too_large"),
         (b"{\"kind\":", json, 400, "bad_json"),
         (b"{\"kind\":1} {}", json, 400, "bad_json"),
