@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 // Tests are for those who read them; what they call is named so that it needs no page of its own.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod admin;
 mod alertmanager;
