@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 // Tests are for those who read them; what they call is named so that it needs no page of its own.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs)]
+// All of this is test code, also what stands outside of a `#[test]`.
+#![allow(clippy::unwrap_used)]
 
 mod admin;
 mod alertmanager;
