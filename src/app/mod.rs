@@ -54,6 +54,8 @@ async fn serve(file: Option<PathBuf>, loaded: Loaded, files: usize) -> anyhow::R
     let site = build(&loaded.config, files)?;
     let bound = listeners::bind_all(&loaded.config, &mut passed)?;
     let mut running = Running::new(site.clone(), loaded, files);
+    // Before anybody hears `ready`: until it is caught, SIGHUP ends the process.
+    let mut changes = watch::changes(file)?;
     running.listen(bound);
     running.announce();
     running.invite();
@@ -61,7 +63,6 @@ async fn serve(file: Option<PathBuf>, loaded: Loaded, files: usize) -> anyhow::R
     sd_notify::notify(&[NotifyState::Ready]).context("the notify socket")?;
     tokio::spawn(sweep(site.clone()));
     tokio::spawn(watchdog());
-    let mut changes = watch::changes(file)?;
     loop {
         tokio::select! {
             change = changes.recv() => match change {
