@@ -108,6 +108,8 @@ impl Shard {
                 other => other?,
             }
             self.clock = Time::now();
+            // First of all: after a long sleep, whoever comes in now must not count from when it began.
+            self.timers.advance((self.began.elapsed().as_millis() / TICK.as_millis()) as Tick, &mut due);
             for event in events.iter().filter(|e| e.token() != WAKE) {
                 let number = event.token().0 as u32;
                 self.ready(
@@ -122,7 +124,6 @@ impl Shard {
             }
             self.fan_out();
             self.work();
-            self.timers.advance((self.began.elapsed().as_millis() / TICK.as_millis()) as Tick, &mut due);
             for number in due.drain(..) {
                 self.tend(number);
             }
