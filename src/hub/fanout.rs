@@ -223,12 +223,11 @@ impl Shard {
             return;
         }
         session.wrote = self.timers.now();
-        let before = session.waiting();
         match deliver(session, audience, self.classes.block(audience.class), &mut self.fanout) {
             Delivered::Sent => count_delivery(&self.plan.counters, audience.events.len(), audience.bytes()),
             Delivered::Queued => {
                 count_delivery(&self.plan.counters, audience.events.len(), audience.bytes());
-                self.weigh(number, before);
+                self.weigh(number);
             }
             Delivered::Dead => self.end(number, Close::Gone),
         }
@@ -239,7 +238,6 @@ impl Shard {
         let now = self.clock.0;
         let session = &mut self.sessions[number as usize];
         let audience = self.audiences.get(session.audience);
-        let before = session.waiting();
         let Some(pace) = &mut session.pace else { return };
         let mut go = Vec::new();
         for &event in &audience.paced {
@@ -249,7 +247,7 @@ impl Shard {
                 Offer::Until(_) => {}
             }
         }
-        self.weigh(number, before);
+        self.weigh(number);
         self.send_events(number, &go);
         self.schedule(number);
     }

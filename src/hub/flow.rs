@@ -61,6 +61,7 @@ impl Shard {
             let mut chunk = std::mem::take(&mut self.scratch);
             chunk.clear();
             let filled = self.fill(number, &mut backlog, &here, &mut chunk);
+            self.count_waiting(number); // what its pace holds by now
             let sent = chunk.is_empty() || self.write(number, &chunk);
             self.scratch = chunk;
             if !sent {
@@ -208,8 +209,7 @@ impl Shard {
             backlog.say(bytes.to_vec());
             return;
         }
-        let before = session.waiting();
-        if self.write(number, bytes) { self.weigh(number, before) } else { self.end(number, Close::Gone) }
+        if self.write(number, bytes) { self.weigh(number) } else { self.end(number, Close::Gone) }
     }
 
     /// Something said to this session alone, in its form.
@@ -233,10 +233,9 @@ impl Shard {
     pub(super) fn release(&mut self, number: u32) {
         let now = self.clock.0;
         let Some(session) = self.sessions.get_mut(number as usize) else { return };
-        let before = session.waiting();
         let Some(pace) = &mut session.pace else { return };
         let events = pace.due(now);
-        self.weigh(number, before);
+        self.count_waiting(number);
         self.send_events(number, &events);
     }
 
@@ -245,11 +244,9 @@ impl Shard {
         let now = self.timers.now();
         let Some(session) = self.sessions.get_mut(number as usize) else { return };
         if session.queue.is_some() {
-            let before = session.waiting();
             let drained = session.drain();
             session.wrote = now;
-            let after = session.waiting();
-            self.waiting = self.waiting + after - before;
+            self.count_waiting(number);
             match drained {
                 Err(_) => return self.end(number, Close::Gone),
                 Ok(false) => return,
@@ -263,12 +260,14 @@ impl Shard {
     }
 
     /// After bytes were queued: the count of what waits, and the policy of a session that has too much.
-    pub(super) fn weigh(&mut self, number: u32, before: usize) {
-        let Some(session) = self.sessions.get(number as usize) else { return };
-        let waiting = session.waiting();
-        self.waiting = self.waiting + waiting - before;
-        if waiting <= before || session.life == Life::Leaving {
+    pub(super) fn weigh(&mut self, number: u32) {
+        if !self.count_waiting(number) {
             return;
+        }
+        let session = &self.sessions[number as usize];
+        let waiting = session.waiting();
+        if session.life == Life::Leaving || session.backlog.is_some() {
+            return; // it is on its way out, or reads the past at its own speed
         }
         if waiting > self.plan.settings.queue {
             self.slow(number, self.plan.settings.queue);
@@ -282,19 +281,27 @@ impl Shard {
         }
     }
 
+    /// Counts anew what waits for a session; whether it has become more. Whoever queues or holds something for one ends
+    /// here, and forgetting to is put right the next time.
+    pub(super) fn count_waiting(&mut self, number: u32) -> bool {
+        let Some(session) = self.sessions.get_mut(number as usize) else { return false };
+        let waiting = session.waiting();
+        let before = std::mem::replace(&mut session.counted, waiting);
+        self.waiting = self.waiting - before + waiting;
+        waiting > before
+    }
+
     /// A session has more waiting than `limit`.
     fn slow(&mut self, number: u32, limit: usize) {
         let session = &self.sessions[number as usize];
-        let before = session.waiting();
         let policy = self.endpoints.get(&session.key.endpoint).map_or(OnSlow::Disconnect, |e| e.settings.on_slow);
         match policy {
             OnSlow::Disconnect => {}
             OnSlow::DropOldest => self.drop_oldest(number, limit),
             OnSlow::Latest => self.keep_latest(number),
         }
-        let after = self.sessions[number as usize].waiting();
-        self.waiting = self.waiting + after - before;
-        let ends = after > limit;
+        self.count_waiting(number);
+        let ends = self.sessions[number as usize].waiting() > limit;
         let did = if ends { OnSlow::Disconnect } else { policy };
         self.plan.counters.slow[did as usize].add(1);
         if ends {

@@ -73,6 +73,7 @@ pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Ses
         reader: websocket::Reader::default(),
         queue: None,
         backlog: None,
+        counted: 0,
         own: Box::new(own),
     };
     (session, Start { begin: terms.begin, first: head, hello, early })
@@ -121,6 +122,7 @@ impl Shard {
             backlog.announce();
         }
         session.backlog = Some(Box::new(backlog));
+        self.count_waiting(number);
         self.pump(number);
         if !start.early.is_empty() && self.sessions.contains(number as usize) {
             let mut early = start.early.to_vec();

@@ -133,6 +133,8 @@ pub struct Session {
     pub backlog: Option<Box<Backlog>>,
     /// What pace holds back.
     pub pace: Option<Box<Pace>>,
+    /// How much of what waits its shard has counted.
+    pub counted: usize,
     /// The rest.
     pub own: Box<Own>,
 }

@@ -142,7 +142,6 @@ impl Shard {
         self.unseat(number);
         self.note(number, why);
         let session = &mut self.sessions[number as usize];
-        let before = session.waiting();
         session.life = Life::Leaving;
         (session.backlog, session.pace) = (None, None);
         if let Some(queue) = &mut session.queue
@@ -151,10 +150,10 @@ impl Shard {
             queue.forget(); // it would not read them anyway
         }
         let alive = session.send(last).is_ok();
-        self.waiting = self.waiting + session.waiting() - before;
         session.timer = self.timers.now() + GOODBYE;
         let timer = session.timer;
         self.timers.insert(timer, number);
+        self.count_waiting(number);
         match (alive, self.sessions[number as usize].queue.is_none()) {
             (false, _) => self.end(number, why),
             (true, true) => self.shut(number),
@@ -177,8 +176,9 @@ impl Shard {
             self.note(number, why);
         }
         let session = self.sessions.remove(number as usize);
-        self.waiting -= session.waiting();
+        self.waiting -= session.counted;
         self.busy.remove(&number);
+        self.ahead.remove(&number);
     }
 
     /// Counts and logs an end, once.
@@ -205,7 +205,9 @@ impl Shard {
         self.unseat(number);
         self.note(number, Close::Asked);
         let session = self.sessions.remove(number as usize);
+        self.waiting -= session.counted;
         self.busy.remove(&number);
+        self.ahead.remove(&number);
         let Line::Poll(poll) = session.line else { return };
         let mut body = b"{\"items\":[".to_vec();
         body.extend(poll.items);
