@@ -273,7 +273,9 @@ impl Shard {
             self.slow(number, self.plan.settings.queue);
         }
         let others = self.plan.queued.load(Ordering::Relaxed).wrapping_sub(self.told_queued);
-        if others.wrapping_add(self.waiting) > self.plan.settings.queues {
+        // The longest of all lies with those who hold more than their part: other shards have nothing to give.
+        let queues = self.plan.settings.queues;
+        if others.wrapping_add(self.waiting) > queues && self.waiting > queues / self.plan.shards {
             let longest = self.sessions.iter().max_by_key(|(_, s)| s.waiting()).map(|(n, s)| (n as u32, s.waiting()));
             if let Some((longest, waiting)) = longest.filter(|(_, waiting)| *waiting > 0) {
                 self.slow(longest, waiting / 2);
@@ -294,6 +296,9 @@ impl Shard {
     /// A session has more waiting than `limit`.
     fn slow(&mut self, number: u32, limit: usize) {
         let session = &self.sessions[number as usize];
+        if session.life == Life::Leaving {
+            return self.end(number, Close::Gone); // it was told already
+        }
         let policy = self.endpoints.get(&session.key.endpoint).map_or(OnSlow::Disconnect, |e| e.settings.on_slow);
         match policy {
             OnSlow::Disconnect => {}

@@ -33,6 +33,8 @@ const READY: usize = 1024;
 pub struct Plan {
     /// Its number, from 0: its place among the readers of every stream.
     pub number: usize,
+    /// How many there are.
+    pub shards: usize,
     /// What it reads.
     pub streams: Arc<Streams>,
     /// What it must hold to.

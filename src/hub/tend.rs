@@ -88,7 +88,7 @@ impl Shard {
 
     /// Sets the one timer of a session to the next thing that is due.
     pub(super) fn schedule(&mut self, number: u32) {
-        let Some(session) = self.sessions.get(number as usize) else { return };
+        let Some(session) = self.sessions.get(number as usize).filter(|s| s.life == Life::Here) else { return };
         let now = self.timers.now();
         let mut next = self.idle_at(number);
         if next <= now {
@@ -131,8 +131,10 @@ impl Shard {
 
     /// The last bytes of a session; then it waits a moment for the other side to go first.
     pub(super) fn leave(&mut self, number: u32, why: Close, last: &[u8]) {
-        self.settle(number);
-        if !self.sessions.contains(number as usize) {
+        if why != Close::Slow {
+            self.settle(number); // one that is slow comes again for it; and serving it here would make others slow in turn
+        }
+        if self.sessions.get(number as usize).is_none_or(|s| s.life == Life::Leaving) {
             return;
         }
         if matches!(self.sessions[number as usize].line, Line::Poll(_)) {
