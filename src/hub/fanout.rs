@@ -235,7 +235,7 @@ impl Shard {
 
     /// Offers the paced events of the batch to a session's pace.
     fn offer(&mut self, number: u32) {
-        let now = self.clock.0;
+        let now = self.millis;
         let session = &mut self.sessions[number as usize];
         let audience = self.audiences.get(session.audience);
         let Some(pace) = &mut session.pace else { return };

@@ -231,7 +231,7 @@ impl Shard {
 
     /// What pace held back and may go now.
     pub(super) fn release(&mut self, number: u32) {
-        let now = self.clock.0;
+        let now = self.millis;
         let Some(session) = self.sessions.get_mut(number as usize) else { return };
         let Some(pace) = &mut session.pace else { return };
         let events = pace.due(now);

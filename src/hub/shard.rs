@@ -66,7 +66,10 @@ pub struct Shard {
     pub(super) scratch: Vec<u8>,
     pub(super) input: Vec<u8>,
     pub(super) began: Instant,
+    /// For people: it may be set back.
     pub(super) clock: Time,
+    /// For pace: milliseconds since the shard began.
+    pub(super) millis: u64,
     pub(super) stopping: bool,
     /// What this shard last added to the common count of waiting bytes.
     pub(super) told_queued: usize,
@@ -94,6 +97,7 @@ impl Shard {
             input: vec![0; 64 * 1024],
             began: Instant::now(),
             clock: Time::now(),
+            millis: 0,
             stopping: false,
             told_queued: 0,
             waiting: 0,
@@ -109,7 +113,7 @@ impl Shard {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
-            self.clock = Time::now();
+            (self.clock, self.millis) = (Time::now(), self.began.elapsed().as_millis() as u64);
             for event in events.iter().filter(|e| e.token() != WAKE) {
                 let number = event.token().0 as u32;
                 self.ready(

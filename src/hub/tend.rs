@@ -104,7 +104,7 @@ impl Shard {
             next = now + 1; // by then it has been served what it published
         }
         if let Some(due) = session.pace.as_ref().filter(|_| session.is_live()).and_then(|p| p.next()) {
-            let wait = due.saturating_sub(self.clock.0).div_ceil(TICK.as_millis() as u64);
+            let wait = due.saturating_sub(self.millis).div_ceil(TICK.as_millis() as u64);
             next = next.min(now + wait.max(1) as Tick);
         }
         self.remind(number, next);
