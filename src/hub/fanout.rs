@@ -29,7 +29,7 @@ const GATHER: usize = 16;
 #[derive(Default)]
 pub struct Fanout {
     /// Counts batches, so that a session knows the last one it was served.
-    batch: u32,
+    batch: u64,
     /// Counts events, for audiences.
     serial: u64,
     events: Vec<Arc<Event>>,
@@ -48,7 +48,7 @@ pub struct Fanout {
 
 impl Fanout {
     /// The number of the present batch.
-    pub fn batch(&self) -> u32 {
+    pub fn batch(&self) -> u64 {
         self.batch
     }
 
@@ -111,7 +111,7 @@ impl Shard {
         self.plan.counters.events.add(events.len() as u64);
         self.fanout.events = events;
         if taken {
-            self.fanout.batch = self.fanout.batch.wrapping_add(1);
+            self.fanout.batch += 1;
             (self.fanout.at, self.fanout.walking, self.fanout.span) = ((0, 0), true, None);
         }
         taken

@@ -73,6 +73,7 @@ impl Shard {
                     let marks = at.unwrap_or(backlog.seen);
                     return self.answer(number, &marks, more);
                 }
+                Filled::Ahead if self.has_page(number) => return self.answer(number, &backlog.seen, false),
                 Filled::Ahead => {
                     self.sessions[number as usize].backlog = Some(backlog);
                     self.ahead.insert(number);
@@ -183,15 +184,21 @@ impl Shard {
     }
 
     fn go_live(&mut self, number: u32, backlog: &Backlog) {
-        if let Line::Poll(poll) = &self.sessions[number as usize].line
-            && (poll.count > 0 || poll.gap.is_some() || poll.until <= self.timers.now())
-        {
+        if self.has_page(number) {
             return self.answer(number, &backlog.seen, false);
         }
         self.seat(number);
         self.release(number);
         self.schedule(number);
         self.busy.insert(number); // what it said meanwhile
+    }
+
+    /// Whether this is a poll with something to answer, or one that waits no longer.
+    fn has_page(&self, number: u32) -> bool {
+        match &self.sessions[number as usize].line {
+            Line::Poll(poll) => poll.count > 0 || poll.gap.is_some() || poll.until <= self.timers.now(),
+            Line::Socket(_) => false,
+        }
     }
 
     /// Writes to a session whose queue is empty; false if its line is dead.

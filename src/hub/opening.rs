@@ -54,7 +54,7 @@ pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Ses
         farewell: None,
         leave,
         own_select: false,
-        own_pace: false,
+        own_pace: terms.own_pace,
         permits,
     };
     let session = Session {

@@ -20,6 +20,8 @@ use crate::wire::form::Transport;
 const GOODBYE: Tick = 20;
 /// How often a waiting poll is checked for a client that has left.
 const POLL_CHECK: Tick = 10;
+/// The `ping` of sessions whose endpoint was removed and which leave one by one.
+const PING: Tick = 250;
 
 impl Shard {
     /// A session's timer is due.
@@ -38,6 +40,11 @@ impl Shard {
         match &session.line {
             Line::Poll(poll) if poll.reply.is_closed() => return self.end(number, Close::Gone),
             Line::Poll(poll) if poll.until <= now && session.is_live() => return self.answer_page(number),
+            // It is ahead of this shard: there is nothing for it, and it keeps its cursor.
+            Line::Poll(poll) if poll.until <= now && self.ahead.contains(&number) => {
+                let marks = self.marks(number);
+                return self.answer(number, &marks, false);
+            }
             Line::Poll(_) => {}
             Line::Socket(_) => {
                 if session.is_live() {
@@ -58,7 +65,7 @@ impl Shard {
             return;
         }
         if session.pinged {
-            return self.end(number, Close::Silent);
+            return self.close(number, Close::Silent);
         }
         self.settle(number);
         let Some(session) = self.sessions.get(number as usize) else { return };
@@ -82,8 +89,8 @@ impl Shard {
     /// breathe at once.
     fn idle_at(&self, number: u32) -> Tick {
         let session = &self.sessions[number as usize];
-        let ping = self.endpoints.get(&session.key.endpoint).map_or(1, |e| ticks(e.settings.ping));
-        session.wrote + ping - (number % 10) * ping / 100
+        let ping = self.endpoints.get(&session.key.endpoint).map_or(PING, |e| ticks(e.settings.ping));
+        session.wrote + ping - (u64::from(number % 10) * u64::from(ping) / 100) as Tick
     }
 
     /// Sets the one timer of a session to the next thing that is due.
@@ -267,7 +274,8 @@ impl Shard {
         let numbers: Vec<u32> = self.sessions.iter().map(|(n, _)| n as u32).collect();
         let (mut leaving, now) = (Vec::new(), self.timers.now());
         for number in numbers {
-            let id = self.sessions[number as usize].key.endpoint;
+            let Some(session) = self.sessions.get(number as usize) else { continue }; // it made room for another
+            let id = session.key.endpoint;
             match (before.get(&id), self.endpoints.get(&id).cloned()) {
                 (_, None) => leaving.push((number, Close::Removed)),
                 (Some(old), Some(new)) if old.settings.breaks(&new.settings) => leaving.push((number, Close::Reload)),
@@ -297,7 +305,8 @@ impl Shard {
             self.select(number, select, false);
         }
         let Some(session) = self.sessions.get(number as usize) else { return };
-        if old.settings.pace != new.settings.pace && !session.own.own_pace {
+        let paces = session.key.form.transport != Transport::Poll;
+        if old.settings.pace != new.settings.pace && paces && !session.own.own_pace {
             self.pace(number, pace, false);
         }
     }
@@ -313,7 +322,7 @@ impl Shard {
         let over = if over.is_zero() { 0 } else { u64::from(ticks(over)) };
         for (at, (number, why)) in leaving.iter().enumerate() {
             let when = now + (over * at as u64 / leaving.len() as u64) as Tick + 1;
-            let own = &mut self.sessions[*number as usize].own;
+            let Some(own) = self.sessions.get_mut(*number as usize).map(|s| &mut s.own) else { continue };
             if own.leave.is_none_or(|(at, _)| at > when) {
                 own.leave = Some((when, *why));
             }
