@@ -105,7 +105,7 @@ struct Ready {
     permit: Option<SessionPermit>,
 }
 
-async fn begin(site: &Arc<Site>, endpoint: &Endpoint, visitor: Visitor, call: Call, ready: Ready) -> Reply {
+async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, call: Call, ready: Ready) -> Reply {
     let Ready { transport, id, terms, hello, permit } = ready;
     let plain = call.visit.plain && transport != Transport::Poll;
     let form = Form { transport, format: terms.format, chunked: plain && transport != Transport::WebSocket };
@@ -129,7 +129,7 @@ async fn begin(site: &Arc<Site>, endpoint: &Endpoint, visitor: Visitor, call: Ca
     let (reply, answered) = oneshot::channel();
     let poll = Poll { reply, items: Vec::new(), count: 0, limit, gap: None, wait, until: 0 };
     let line = Line::Poll(Box::new(poll));
-    let opening = Opening { line, head, early, id, endpoint: endpoint.id, form, terms, hello, request, permits };
+    let opening = Opening { line, head, early, id, endpoint: endpoint.clone(), form, terms, hello, request, permits };
     match (transport, plain) {
         (Transport::Poll, _) => {
             site.hub.open(opening);

@@ -24,8 +24,8 @@ pub struct Opening {
     pub early: Bytes,
     /// Its id.
     pub id: [u8; 16],
-    /// Which endpoint, by number.
-    pub endpoint: u32,
+    /// The endpoint as it was when it let the session in.
+    pub endpoint: Arc<Endpoint>,
     /// How it is spoken to.
     pub form: Form,
     /// What it gets.

@@ -28,12 +28,12 @@ pub(super) struct Start {
 /// Makes the session; it is not yet in the slab.
 pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Session, Start) {
     let now = shard.timers.now();
-    let Opening { mut line, head, early, id, endpoint: number, form, terms, hello, request, permits } = opening;
+    let Opening { mut line, head, early, id, endpoint: _, form, terms, hello, request, permits } = opening;
     if let Line::Poll(poll) = &mut line {
         poll.until = if poll.wait.is_zero() { now } else { now + ticks(poll.wait) };
     }
     let key = Key {
-        endpoint: number,
+        endpoint: endpoint.id,
         form,
         patterns: terms.patterns,
         select: terms.select,

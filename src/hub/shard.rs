@@ -19,6 +19,7 @@ use super::mail::{Mail, Mailbox, Opening, Publish, Settings};
 use super::seat::{Line, Session};
 use super::tails::Tails;
 use super::timers::{TICK, Tick, Timers};
+use crate::close::Close;
 use crate::event::Time;
 use crate::metrics::ShardCounters;
 use crate::session::endpoint::{Endpoint, OnSlow};
@@ -71,6 +72,8 @@ pub struct Shard {
     /// For pace: milliseconds since the shard began.
     pub(super) millis: u64,
     pub(super) stopping: bool,
+    /// All sessions leave.
+    pub(super) draining: bool,
     /// What this shard last added to the common count of waiting bytes.
     pub(super) told_queued: usize,
     /// Bytes that wait here.
@@ -99,6 +102,7 @@ impl Shard {
             clock: Time::now(),
             millis: 0,
             stopping: false,
+            draining: false,
             told_queued: 0,
             waiting: 0,
         }
@@ -165,7 +169,7 @@ impl Shard {
         session.readable |= readable;
         if closed && session.backlog.is_some() {
             // Its input is not read while it catches up, so this is the only word of its end.
-            return self.end(number, crate::close::Close::Gone);
+            return self.end(number, Close::Gone);
         }
         if writable {
             self.flush(number);
@@ -193,10 +197,10 @@ impl Shard {
 
     /// Takes in a new session.
     fn open(&mut self, opening: Opening) {
-        let Some(endpoint) = self.endpoints.get(&opening.endpoint).cloned() else {
+        let Some(endpoint) = self.endpoints.get(&opening.endpoint.id).cloned() else {
             return; // removed while it was on its way: the line closes, the permits go
         };
-        let transport = opening.form.transport;
+        let (transport, outdated) = (opening.form.transport, opening.endpoint.settings.breaks(&endpoint.settings));
         let (session, start) = super::opening::seat(opening, &endpoint, self);
         let number = self.sessions.insert(session) as u32;
         if let Err(error) = self.register(number) {
@@ -207,6 +211,11 @@ impl Shard {
         endpoint.counters.opened(transport);
         self.plan.counters.sessions[transport as usize].add(1);
         self.begin(number, &endpoint, start);
+        if self.draining || outdated {
+            // It was let in before, and missed the word to leave.
+            let why = if self.draining { Close::Drain } else { Close::Reload };
+            self.depart(&[(number, why)], self.timers.now(), Duration::ZERO);
+        }
         self.tend(number);
         self.listen(number);
     }

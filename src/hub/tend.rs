@@ -313,12 +313,13 @@ impl Shard {
 
     /// All sessions leave.
     pub(super) fn drain_all(&mut self, over: Duration) {
+        self.draining = true;
         let all: Vec<_> = self.sessions.iter().map(|(n, _)| (n as u32, Close::Drain)).collect();
         self.depart(&all, self.timers.now(), over);
     }
 
     /// Spreads departures evenly.
-    fn depart(&mut self, leaving: &[(u32, Close)], now: Tick, over: Duration) {
+    pub(super) fn depart(&mut self, leaving: &[(u32, Close)], now: Tick, over: Duration) {
         let over = if over.is_zero() { 0 } else { u64::from(ticks(over)) };
         for (at, (number, why)) in leaving.iter().enumerate() {
             let when = now + (over * at as u64 / leaving.len() as u64) as Tick + 1;
