@@ -124,7 +124,7 @@ async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, cal
     let request = endpoint
         .settings
         .needs_request()
-        .then(|| Arc::new(Request { path: visitor.captures, query: visitor.query, headers: headers.clone() }));
+        .then(|| Arc::new(Request { path: visitor.captures, query: visitor.query, headers: copied(&headers) }));
     let (early, permits) = (bytes::Bytes::new(), (None, permit));
     let (reply, answered) = oneshot::channel();
     let poll = Poll { reply, items: Vec::new(), count: 0, limit, gap: None, wait, until: 0 };
@@ -144,6 +144,12 @@ async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, cal
         }
         (_, false) => through_body(site, opening),
     }
+}
+
+/// Copies: what hyper parsed are slices that keep its whole read buffer alive, here for as long as a session lives.
+fn copied(headers: &HeaderMap) -> HeaderMap {
+    let copy = |value: &http::HeaderValue| http::HeaderValue::from_bytes(value.as_bytes()).ok();
+    headers.iter().filter_map(|(name, value)| Some((name.clone(), copy(value)?))).collect()
 }
 
 /// The ordinary body path: the shard writes to one end of a pair of sockets, HTTP reads from the other.
