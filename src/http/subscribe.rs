@@ -147,18 +147,17 @@ async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, cal
     }
 }
 
-<<<<<<< HEAD
 /// Why a handshake is none, and which version would be one.
 fn not_a_websocket(status: u16, message: &str) -> Reply {
     let mut response = answer::error(status, message);
     response.headers_mut().insert("sec-websocket-version", http::HeaderValue::from_static("13"));
     response
-=======
+}
+
 /// Copies: what hyper parsed are slices that keep its whole read buffer alive, here for as long as a session lives.
 fn copied(headers: &HeaderMap) -> HeaderMap {
     let copy = |value: &http::HeaderValue| http::HeaderValue::from_bytes(value.as_bytes()).ok();
     headers.iter().filter_map(|(name, value)| Some((name.clone(), copy(value)?))).collect()
->>>>>>> core
 }
 
 /// The ordinary body path: the shard writes to one end of a pair of sockets, HTTP reads from the other.

@@ -117,13 +117,9 @@ impl Shard {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
-<<<<<<< HEAD
-            self.clock = Time::now();
-            // First of all: after a long sleep, whoever comes in now must not count from when it began.
-            self.timers.advance((self.began.elapsed().as_millis() / TICK.as_millis()) as Tick, &mut due);
-=======
             (self.clock, self.millis) = (Time::now(), self.began.elapsed().as_millis() as u64);
->>>>>>> core
+            // First of all: after a long sleep, whoever comes in now must not count from when it began.
+            self.timers.advance((u128::from(self.millis) / TICK.as_millis()) as Tick, &mut due);
             for event in events.iter().filter(|e| e.token() != WAKE) {
                 let number = event.token().0 as u32;
                 self.ready(
