@@ -56,6 +56,8 @@ async fn serve(watched: Option<Watched>, loaded: Loaded, files: usize) -> anyhow
     let site = build(&loaded.config, files)?;
     let bound = listeners::bind_all(&loaded.config, &mut passed)?;
     let mut running = Running::new(site.clone(), loaded, files);
+    // Before anybody hears `ready`: until it is caught, SIGHUP ends the process.
+    let mut changes = watch::changes(watched)?;
     running.listen(bound);
     running.announce();
     running.invite();
@@ -63,7 +65,6 @@ async fn serve(watched: Option<Watched>, loaded: Loaded, files: usize) -> anyhow
     sd_notify::notify(&[NotifyState::Ready]).context("the notify socket")?;
     tokio::spawn(sweep(site.clone()));
     tokio::spawn(watchdog());
-    let mut changes = watch::changes(watched)?;
     loop {
         tokio::select! {
             change = changes.recv() => match change {

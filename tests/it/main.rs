@@ -11,7 +11,6 @@ mod alertmanager;
 mod bad_input;
 mod checker;
 mod cli;
-
 mod client;
 mod commands;
 mod config;
