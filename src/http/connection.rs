@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, sleep};
 
 use super::Site;
 use super::listen::Stream;
@@ -25,8 +25,10 @@ use crate::hub::mail::Opening;
 use crate::hub::seat::Line;
 use crate::metrics::Refused;
 
-/// A head must be complete within this time of its first byte; so must the first head after accepting.
+/// A head must be complete within this time of its first byte.
 const HEAD: Duration = Duration::from_secs(10);
+/// A new connection must begin to speak within this time. Browsers and pools open some ahead of need.
+const FIRST: Duration = Duration::from_secs(30);
 /// A kept-alive connection may rest for this long: above the 60 s for which proxies keep theirs, so that they close first.
 const REST: Duration = Duration::from_secs(75);
 /// The largest head. hyper answers a larger one with 431.
@@ -45,7 +47,8 @@ pub struct Shared {
     busy: AtomicBool,
     /// The first byte of a head came and the head is not complete.
     head: AtomicBool,
-    /// All that hyper wrote has reached the socket.
+    answered: AtomicU32,
+    /// Something that hyper wrote has not reached the socket.
     unflushed: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
 }
@@ -70,6 +73,7 @@ impl Visit {
 }
 
 /// How a connection ended.
+#[expect(clippy::large_enum_variant, reason = "one for each connection, on its way to be taken apart")]
 enum End {
     Closed(hyper::Result<()>),
     Late { head: bool },
@@ -98,6 +102,7 @@ where
             let response = service.call(request).await;
             drop(answering);
             shared.head.store(false, Ordering::Relaxed);
+            shared.answered.fetch_add(1, Ordering::Relaxed);
             shared.busy.store(false, Ordering::Relaxed);
             response
         })
@@ -159,8 +164,8 @@ async fn late(mut stream: Stream) -> io::Result<()> {
 
 /// Drives hyper until the connection ends one way or another.
 async fn run<F: Future<Output = hyper::Result<()>>>(mut connection: Pin<&mut F>, shared: &Shared) -> End {
-    let mut clock = pin!(sleep(HEAD));
-    let mut phase = Phase::Head;
+    let mut clock = pin!(sleep(FIRST));
+    let mut phase = shared.phase();
     poll_fn(|cx| {
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {
             return Poll::Ready(End::Closed(result));
@@ -170,46 +175,47 @@ async fn run<F: Future<Output = hyper::Result<()>>>(mut connection: Pin<&mut F>,
         {
             return Poll::Ready(End::Takeover(takeover));
         }
-        let next = shared.phase(phase);
+        let next = shared.phase();
         if next != phase {
             phase = next;
-            phase.start(clock.as_mut());
+            clock.as_mut().reset(Instant::now() + phase.patience().unwrap_or(REST));
         }
-        if phase != Phase::Answer {
+        if phase.patience().is_some() {
             ready!(clock.as_mut().poll(cx));
-            return Poll::Ready(End::Late { head: shared.head.load(Ordering::Relaxed) });
+            return Poll::Ready(End::Late { head: phase.head });
         }
         Poll::Pending
     })
     .await
 }
 
-/// What a connection is doing, as far as deadlines care.
+/// What a connection is doing, as far as deadlines care: each change starts the clock anew.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Head,
-    Answer,
-    Rest,
+struct Phase {
+    busy: bool,
+    head: bool,
+    /// Requests answered: several may pass between two looks.
+    answered: u32,
 }
 
 impl Phase {
-    fn start(self, clock: Pin<&mut Sleep>) {
+    /// How long it may last.
+    fn patience(self) -> Option<Duration> {
         match self {
-            Phase::Head => clock.reset(Instant::now() + HEAD),
-            Phase::Rest => clock.reset(Instant::now() + REST),
-            Phase::Answer => {}
+            Phase { busy: true, .. } => None,
+            Phase { head: true, .. } => Some(HEAD),
+            Phase { answered: 0, .. } => Some(FIRST),
+            Phase { .. } => Some(REST),
         }
     }
 }
 
 impl Shared {
-    fn phase(&self, before: Phase) -> Phase {
-        if self.busy.load(Ordering::Relaxed) {
-            return Phase::Answer;
-        }
-        match (self.head.load(Ordering::Relaxed), before) {
-            (true, _) | (false, Phase::Head) => Phase::Head,
-            (false, _) => Phase::Rest,
+    fn phase(&self) -> Phase {
+        Phase {
+            busy: self.busy.load(Ordering::Relaxed),
+            head: self.head.load(Ordering::Relaxed),
+            answered: self.answered.load(Ordering::Relaxed),
         }
     }
 }

@@ -65,6 +65,7 @@ pub async fn admit(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor,
     if getrandom::fill(&mut id).is_err() {
         return answer::later(503, "no randomness", 1);
     }
+    (id[6], id[8]) = (id[6] & 0x0f | 0x40, id[8] & 0x3f | 0x80); // a random UUID says that it is one
     let (terms, hello) = match agree(endpoint, &visitor, &call, &id_text(&id)) {
         Ok(agreed) => agreed,
         Err(Denied { status, message }) => {

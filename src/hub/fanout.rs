@@ -209,14 +209,11 @@ impl Shard {
     /// Gives one member its part of the batch.
     fn serve(&mut self, number: u32) {
         let session = &mut self.sessions[number as usize];
-        session.batch = self.fanout.batch;
         let audience = self.audiences.get(session.audience);
-        if audience.key.form.transport == Transport::Poll {
-            if !audience.events.is_empty() {
-                self.answer_page(number);
-            }
-            return;
+        if audience.key.form.transport == Transport::Poll && !audience.events.is_empty() {
+            return self.answer_page(number); // which begins before this batch, as long as it is not marked as served
         }
+        session.batch = self.fanout.batch;
         if !audience.paced.is_empty() {
             self.offer(number);
         }
@@ -268,10 +265,8 @@ impl Audience {
 fn deliver(session: &mut Session, audience: &Audience, block: &Bytes, fanout: &mut Fanout) -> Delivered {
     debug_assert!(session.life == Life::Here);
     let piece = |&(start, end): &(u32, u32)| &block[start as usize..end as usize];
-    if session.queue.is_some() {
-        let parcel = parcel(audience, block, 0, fanout);
-        let queue = session.queue.as_mut().expect("it was looked at just now");
-        queue.push(parcel);
+    if let Some(queue) = &mut session.queue {
+        queue.push(parcel(audience, block, 0, fanout));
         return Delivered::Queued;
     }
     let wrote = match audience.stretches.as_slice() {

@@ -222,7 +222,9 @@ impl Shard {
         let marks = self.marks(number);
         let now = self.timers.now();
         let key = self.sessions[number as usize].key.clone();
-        let Some(endpoint) = self.endpoints.get(&key.endpoint) else { return };
+        let Some(endpoint) = self.endpoints.get(&key.endpoint) else {
+            return self.answer(number, &marks, false); // removed: nothing more will come
+        };
         let here = here(&self.tails, &endpoint.reach);
         let most = self.plan.settings.replay;
         let begin = Begin::After(Some(marks));

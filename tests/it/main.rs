@@ -4,8 +4,11 @@
 // Tests are for those who read them; what they call is named so that it needs no page of its own.
 #![allow(missing_docs)]
 
+mod admin;
 mod alertmanager;
+mod bad_input;
 mod checker;
+mod cli;
 
 mod client;
 mod commands;
@@ -14,7 +17,10 @@ mod drain;
 mod endpoints;
 mod engine;
 mod harness;
+mod limits;
 mod model;
+mod readme;
+mod reload;
 mod resume;
 mod slow;
 mod storm;
