@@ -16,10 +16,11 @@ use crate::cursor::Mark;
 use crate::event::{Kind, Payload};
 use crate::gate::limits::CommandRate;
 use crate::select::Where;
-use crate::session::backlog::{Backlog, Here};
+use crate::session::backlog::{Asked, Backlog};
 use crate::session::command::{Deed, Speaker, Understood, error, understand};
 use crate::session::endpoint::{Endpoint, Replay};
 use crate::session::pace::Pace;
+use crate::session::past::Here;
 use crate::session::terms::{Pacing, unique};
 use crate::stream::Draft;
 use crate::template::Scope;
@@ -208,13 +209,14 @@ impl Shard {
             self.plan.counters.command_errors.add(1);
             return self.say(number, &error(&format!("more than {most} topics (`topics_per_session`)")));
         }
+        self.rekey(number, |key| key.patterns = all);
         if let Some(brought) = after {
-            let most = self.plan.settings.replay;
-            self.with_backlog(number, endpoint, |backlog, here, _| {
-                backlog.walk(brought.as_deref(), here, most, new, &old)
+            let (most, fallback) = (self.plan.settings.replay, endpoint.settings.replay);
+            self.with_backlog(number, endpoint, |backlog, here, key| {
+                let asked = Asked { brought: brought.as_deref(), fallback, only: new, except: &old };
+                backlog.walk(&asked, here, most, &mut |event| key.hears(event));
             });
         }
-        self.rekey(number, |key| key.patterns = all);
     }
 
     fn replay(&mut self, number: u32, endpoint: &Endpoint, replay: Replay) {
@@ -227,7 +229,7 @@ impl Shard {
     /// Lets a session catch up again: it leaves its audience until it has.
     fn with_backlog(&mut self, number: u32, endpoint: &Endpoint, fill: impl FnOnce(&mut Backlog, &[Here], &Key)) {
         self.settle(number);
-        if !self.sessions.contains(number as usize) {
+        if self.sessions.get(number as usize).is_none_or(|s| s.life == Life::Leaving) {
             return;
         }
         self.unseat(number);
@@ -241,7 +243,7 @@ impl Shard {
     /// Changes what a session has in common with others, and seats it among the others with the same.
     pub(super) fn rekey(&mut self, number: u32, change: impl FnOnce(&mut Key)) {
         self.settle(number);
-        let Some(session) = self.sessions.get_mut(number as usize) else { return };
+        let Some(session) = self.sessions.get_mut(number as usize).filter(|s| s.life == Life::Here) else { return };
         let old = &session.key;
         let mut key = Key {
             endpoint: old.endpoint,
