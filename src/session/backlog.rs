@@ -277,12 +277,19 @@ impl Backlog {
             lane.until = mark.position;
         }
         loop {
-            for at in 0..self.lanes.len() {
-                if let Err(first) = self.lanes[at].fill() {
-                    return self.hole(at, first);
+            let mut hole = None;
+            for (at, lane) in self.lanes.iter_mut().enumerate() {
+                if let Err(first) = lane.fill() {
+                    hole.get_or_insert((at, first));
                 }
             }
-            let Some(at) = oldest(&self.lanes) else { break };
+            // One hole at a time: its last values are told before the next one.
+            let next = oldest(&self.lanes).filter(|&at| hole.is_none() || self.lanes[at].is_retained());
+            let at = match (next, hole) {
+                (Some(at), _) => at,
+                (None, Some((at, first))) => return self.hole(at, first),
+                (None, None) => break,
+            };
             let Some((event, in_turn)) = self.lanes[at].take() else { break };
             if in_turn {
                 self.seen[at].position = self.seen[at].position.max(event.position);

@@ -104,6 +104,11 @@ impl Lane {
         self.after == position && !self.is_behind(position)
     }
 
+    /// Whether what comes next are last values.
+    pub fn is_retained(&self) -> bool {
+        self.retained.is_some()
+    }
+
     /// Lets go of what was read ahead.
     pub fn rest(&mut self) {
         self.page = VecDeque::new();
@@ -118,7 +123,7 @@ impl Lane {
 /// that has passed a gap says that its last values were told.
 pub(super) fn oldest(lanes: &[Lane]) -> Option<usize> {
     let heads =
-        lanes.iter().enumerate().filter_map(|(at, lane)| Some((lane.retained.is_none(), lane.page.front()?.time, at)));
+        lanes.iter().enumerate().filter_map(|(at, lane)| Some((!lane.is_retained(), lane.page.front()?.time, at)));
     heads.min().map(|(_, _, at)| at)
 }
 
