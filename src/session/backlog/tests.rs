@@ -1,6 +1,6 @@
 //! A backlog against a model: what a session is told is held against what was published, whatever happens meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -135,8 +135,8 @@ struct Checker {
     log: Vec<Vec<Arc<Event>>>,
     /// Up to where all was told.
     at: Vec<u64>,
-    /// Positions to be told out of turn, next.
-    aside: BTreeSet<(usize, u64)>,
+    /// Positions to be told out of turn, next; whether as last values, or as what is left of the log.
+    aside: BTreeMap<(usize, u64), bool>,
     /// Where last values are to be told up to, once they are looked at.
     values: Vec<(usize, u64)>,
     /// Partitions of an epoch gap that is still to be told.
@@ -167,7 +167,7 @@ impl Checker {
         for (at, upto) in std::mem::take(&mut self.values) {
             let mut page = Vec::new();
             here[at].0.retained(0, upto, 1000, &mut page);
-            self.aside.extend(page.iter().filter(|e| wanted(e)).map(|e| (at, e.position)));
+            self.aside.extend(page.iter().filter(|e| wanted(e)).map(|e| ((at, e.position), true)));
         }
     }
 
@@ -175,11 +175,13 @@ impl Checker {
     fn nothing_aside(&mut self, world: &World) {
         let here = world.here();
         assert!(self.values.is_empty() && self.foreign.is_empty());
-        for (at, position) in std::mem::take(&mut self.aside) {
+        for ((at, position), value) in std::mem::take(&mut self.aside) {
             let mut page = Vec::new();
-            here[at].0.retained(position - 1, position, 1, &mut page);
-            let kept = position >= here[at].0.first() && self.begun[at] >= position && self.at[at] < position;
-            assert!(page.is_empty() && !kept, "{position} was not told aside");
+            match value {
+                true => here[at].0.retained(position - 1, position, 1, &mut page),
+                false => drop(here[at].0.read(position - 1, position, 1, &mut page)),
+            }
+            assert!(page.is_empty(), "{position} was not told aside");
         }
     }
 
@@ -187,7 +189,7 @@ impl Checker {
         assert!(wanted(event));
         let at = world.reach.binary_search(&event.place.hash).unwrap();
         if !in_turn {
-            assert!(self.aside.remove(&(at, event.position)), "{} aside, of {:?}", event.position, self.aside);
+            assert!(self.aside.remove(&(at, event.position)).is_some(), "{} of {:?}", event.position, self.aside);
             return;
         }
         self.nothing_aside(world);
@@ -249,7 +251,7 @@ fn expect_past(checker: &mut Checker, world: &World, replay: Replay, of: &[usize
             checker.values.push((at, first.unwrap_or(here[at].1.position)));
         }
     }
-    checker.aside.extend(newest.into_iter().map(|(_, position, at)| (at, position)));
+    checker.aside.extend(newest.into_iter().map(|(_, position, at)| ((at, position), false)));
 }
 
 /// The backlog of such a start, and what is to be expected of it.
@@ -355,7 +357,7 @@ fn check(world: World, before: Vec<Step>, start: &Start, most: u64, steps: Vec<S
     let checker = Checker {
         log: vec![Vec::new(); partitions],
         at: vec![0; partitions],
-        aside: BTreeSet::new(),
+        aside: BTreeMap::new(),
         values: Vec::new(),
         foreign: Vec::new(),
         share: most / partitions as u64,
@@ -407,4 +409,127 @@ proptest! {
     ) {
         check(World::new(partitions, max_events, retain), before, &start, most, steps);
     }
+}
+
+/// All that is told until it is live or must wait, as text: `+3` in turn, `3` aside, `gap 1-3`, what was said.
+fn told(world: &World, backlog: &mut Backlog) -> String {
+    let mut told = Vec::new();
+    for _ in 0..1000 {
+        told.push(match backlog.pull(&world.here(), &mut |event| wanted(event)) {
+            Pulled::Event(event, true) => format!("+{}", event.position),
+            Pulled::Event(event, false) => event.position.to_string(),
+            Pulled::Say(text) => String::from_utf8(text).unwrap(),
+            Pulled::Gap(gap) => {
+                let from = gap.from.map_or("?".into(), |from| from[0].position.to_string());
+                format!("{} {from}-{}", gap.reason.as_str(), gap.to[0].position)
+            }
+            Pulled::Open => "open".into(),
+            Pulled::Pause => continue,
+            Pulled::Ahead => "ahead".into(),
+            Pulled::Live => "live".into(),
+        });
+        if matches!(told.last().map(String::as_str), Some("ahead" | "live")) {
+            break;
+        }
+    }
+    told.join(" ")
+}
+
+/// One partition with `count` events of topics 0, 1, 0, 1, …, all of them read by the shard.
+fn world(max_events: u64, retain: usize, count: u8) -> World {
+    let mut world = World::new(1, max_events, retain);
+    (0..count).for_each(|n| world.publish(n % 2, 1));
+    world.advance();
+    world
+}
+
+fn mark(world: &World, position: u64) -> Vec<Mark> {
+    vec![Mark { position, ..world.here()[0].1 }]
+}
+
+fn patterns(names: &[&str]) -> Vec<Pattern> {
+    names.iter().map(|name| Pattern::new(name).unwrap()).collect()
+}
+
+/// What a live session is told that subscribes to `only` after `brought`, hearing `t/0` already.
+fn subscribed(world: &World, brought: Option<u64>, fallback: Replay, only: &[&str], most: u64) -> String {
+    let (brought, only, except) = (brought.map(|at| mark(world, at)), patterns(only), patterns(&["t/0"]));
+    let mut backlog = Backlog::again(&world.here());
+    let asked = Asked { brought: brought.as_deref(), fallback, only: &only, except: &except };
+    backlog.walk(&asked, &world.here(), most, &mut |event| wanted(event));
+    told(world, &mut backlog)
+}
+
+#[test]
+fn a_subscribe_catches_up_on_what_it_did_not_hear() {
+    let all = world(100, 0, 8);
+    let subscribed_all = |brought, only: &[&str]| subscribed(&all, brought, Replay::None, only, 1000);
+    assert_eq!(subscribed_all(Some(3), &["t/1"]), "4 6 8 live");
+    assert_eq!(subscribed_all(Some(3), &["**"]), "4 6 8 live");
+    assert_eq!(subscribed_all(Some(3), &["t/0"]), "live", "it was heard as it came");
+    assert_eq!(subscribed_all(Some(8), &["t/1"]), "live");
+    assert_eq!(subscribed_all(Some(9), &["t/1"]), "live", "ahead");
+    let kept = world(3, 5, 8);
+    assert_eq!(subscribed(&kept, Some(1), Replay::None, &["t/1"], 1000), "expired 1-8 6 8 live");
+    assert_eq!(subscribed(&all, Some(1), Replay::None, &["t/1"], 2), "expired 1-8 8 live");
+    assert_eq!(subscribed(&kept, None, Replay::Newest(1), &["t/1"], 1000), "epoch ?-8 8 live");
+    assert_eq!(subscribed(&all, None, Replay::Newest(2), &["t/1"], 1000), "epoch ?-8 6 8 live");
+    assert_eq!(subscribed(&all, None, Replay::None, &["t/1"], 1000), "epoch ?-8 live");
+}
+
+#[test]
+fn what_is_lost_while_a_subscribe_catches_up_is_told() {
+    let mut world = world(100, 0, 100);
+    let (brought, only) = (mark(&world, 0), patterns(&["t/1"]));
+    let mut backlog = Backlog::again(&world.here());
+    let asked = Asked { brought: Some(&brought), fallback: Replay::None, only: &only, except: &[] };
+    backlog.walk(&asked, &world.here(), 1000, &mut |event| wanted(event));
+    assert!(matches!(
+        backlog.pull(&world.here(), &mut |event| wanted(event)),
+        Pulled::Event(event, false) if event.position == 2
+    ));
+    backlog.rest();
+    (0..95).for_each(|n| world.publish(n % 2, 1));
+    assert_eq!(told(&world, &mut backlog), "expired 2-100 96 98 100 live");
+}
+
+#[test]
+fn what_is_said_has_its_place() {
+    let world = world(100, 0, 4);
+    let mut backlog =
+        Backlog::begin(&Begin::After(Some(mark(&world, 2))), Replay::None, &world.here(), 1000, &mut |event| {
+            wanted(event)
+        });
+    backlog.announce();
+    backlog.greet(b"head".to_vec());
+    backlog.say(b"answer".to_vec());
+    assert_eq!(told(&world, &mut backlog), "head +3 +4 open answer live");
+}
+
+#[test]
+fn a_partition_that_is_reached_from_now_on_is_read_from_its_beginning() {
+    let mut world = World::new(2, 100, 0);
+    (0..6).for_each(|n| world.publish(n % 4, 1));
+    world.advance();
+    let here = world.here();
+    let one = &here[1..];
+    let mut backlog = Backlog::again(one);
+    backlog.widen(&here);
+    assert_eq!(backlog.seen.iter().map(|m| m.position).collect::<Vec<_>>(), [0, here[1].1.position]);
+    let news = here[0].1.position;
+    assert!(news > 0, "or it shows nothing");
+    let expected: Vec<String> = (1..=news).map(|position| format!("+{position}")).chain(["live".into()]).collect();
+    assert_eq!(told(&world, &mut backlog), expected.join(" "));
+}
+
+#[test]
+fn a_session_ahead_waits_and_then_hears_what_it_has_not() {
+    let mut world = world(100, 0, 2);
+    let mut backlog =
+        Backlog::begin(&Begin::After(Some(mark(&world, 3))), Replay::None, &world.here(), 1000, &mut |e| wanted(e));
+    assert_eq!(told(&world, &mut backlog), "ahead");
+    (0..3).for_each(|n| world.publish(n, 1));
+    assert_eq!(told(&world, &mut backlog), "ahead", "the shard has not moved");
+    world.advance();
+    assert_eq!(told(&world, &mut backlog), "+4 +5 live");
 }
