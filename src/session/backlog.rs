@@ -320,4 +320,6 @@ impl Backlog {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
