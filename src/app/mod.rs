@@ -23,7 +23,7 @@ use crate::http::{Routes, Site};
 use crate::hub::Hub;
 use crate::hub::mail::{Publish, Settings};
 use crate::metrics::Metrics;
-use crate::source::command::{self, Said};
+use crate::source::command;
 use crate::stream::Streams;
 use reload::Running;
 use watch::Watched;
@@ -92,9 +92,7 @@ fn build(config: &Config, files: usize) -> anyhow::Result<Arc<Site>> {
     let metrics = Metrics::new(shards, Time::now());
     metrics.set_file_limit(files as u64);
     let streams = Arc::new(Streams::new(config.streams.clone(), config.store.memory, shards));
-    let (publish, said) = tokio::sync::mpsc::channel(command::WAITING);
-    tokio::spawn(command::publish(streams.clone(), said));
-    let publish: Publish = Arc::new(move |draft, done| publish.try_send(Said { draft, done }).is_ok());
+    let publish: Publish = Arc::new(command::start(streams.clone()));
     let hub = Hub::start(&streams, &metrics, &Arc::new(settings(config)), &publish)?;
     Ok(Arc::new(Site {
         routes: Arc::new(Routes::default()).into(),

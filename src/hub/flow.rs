@@ -17,9 +17,10 @@ use super::tails::write_cursor;
 use crate::close::Close;
 use crate::cursor::Mark;
 use crate::event::Event;
-use crate::session::backlog::{Backlog, Here, Pulled};
+use crate::session::backlog::{Backlog, Missing, Pulled};
 use crate::session::endpoint::OnSlow;
 use crate::session::pace::every;
+use crate::session::past::Here;
 use crate::wire::form::{Gap, GapReason};
 
 /// Bytes encoded for a session that catches up before they are written: what a socket takes at once.
@@ -75,11 +76,18 @@ impl Shard {
                 }
                 Filled::Ahead if self.has_page(number) => return self.answer(number, &backlog.seen, false),
                 Filled::Ahead => {
+                    backlog.rest();
                     self.sessions[number as usize].backlog = Some(backlog);
                     self.ahead.insert(number);
                     return;
                 }
-                Filled::More => self.sessions[number as usize].backlog = Some(backlog),
+                Filled::More => {
+                    let session = &mut self.sessions[number as usize];
+                    if session.queue.is_some() {
+                        backlog.rest();
+                    }
+                    session.backlog = Some(backlog);
+                }
             }
         }
         self.busy.insert(number);
@@ -99,10 +107,12 @@ impl Shard {
                     let session = &self.sessions[number as usize];
                     key.form.open(&id_text(&session.own.id), &cursor_of(&backlog.seen), chunk);
                 }
-                Pulled::Gap { reason, from, hole, partitions } => {
-                    let to = backlog.seen.clone();
+                Pulled::Gap(Missing { reason, from, to, hole, partitions }) => {
                     let missed = hole.filter(|_| key.hears_all());
                     let gap = self.gap(&key, reason, from.as_deref(), &to, missed, &partitions);
+                    if gap.topics.is_empty() {
+                        continue; // nothing it listens to lies there
+                    }
                     self.plan.counters.gaps[reason as usize].add(1);
                     match &mut self.sessions[number as usize].line {
                         Line::Socket(_) => key.form.gap(&gap, chunk),
