@@ -25,6 +25,8 @@ pub struct Load {
     pub sessions: Vec<Session>,
     pub publisher: Option<Publisher>,
     pub arrived: Arrived,
+    /// Every so many'th session is looked at closely.
+    sample_every: usize,
 }
 
 /// What came of publishing for a while.
@@ -43,6 +45,7 @@ impl Load {
             sessions: Vec::new(),
             publisher: None,
             arrived: Arrived::default(),
+            sample_every: 1,
         })
     }
 
@@ -69,6 +72,9 @@ impl Load {
             let under_way = first + self.arrived.opened + count - goal;
             while self.sessions.len() < first + count && self.sessions.len() < under_way + CONNECTING {
                 let mut session = Session::connect(server, transport, &query(self.sessions.len() - first))?;
+                if self.sessions.len().is_multiple_of(self.sample_every) {
+                    session.sample();
+                }
                 session.register(self.poll.registry(), Token(self.sessions.len()))?;
                 self.sessions.push(session);
             }
@@ -79,9 +85,9 @@ impl Load {
         Ok(started.elapsed())
     }
 
-    /// Every so many'th session is looked at closely.
-    pub fn sample(&mut self, every: usize) {
-        self.sessions.iter_mut().step_by(every).for_each(Session::sample);
+    /// Looks closely at every so many'th session only, from the next one that connects.
+    pub fn sample_every(&mut self, sessions: usize) {
+        self.sample_every = sessions;
     }
 
     /// Waits until every session stands whole. The floor has no such word.
@@ -163,6 +169,11 @@ impl Load {
     pub fn settle_all(&mut self) -> Result<()> {
         let sent = self.publisher().sent();
         self.settle(&|_| sent)?;
+        self.same_order()
+    }
+
+    /// Sessions that heard the same heard it in the same order.
+    pub fn same_order(&self) -> Result<()> {
         let mut orders = self.reading().filter_map(|(_, session)| session.order());
         let first = orders.next();
         ensure!(orders.all(|order| Some(order) == first), "REORDERED: two sessions saw different orders");

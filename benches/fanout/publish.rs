@@ -31,6 +31,8 @@ pub enum Pace {
 /// All lanes, and what is known of each event sent.
 pub struct Publisher {
     kind: Kind,
+    registry: Registry,
+    address: SocketAddr,
     lanes: Vec<Lane>,
     requests: Vec<Request>,
     /// When each event was due; its index is its number.
@@ -74,6 +76,8 @@ impl Publisher {
         let open = |number| Lane::connect(registry, address, number);
         Ok(Publisher {
             kind,
+            registry: registry.try_clone()?,
+            address,
             lanes: (0..lanes).map(open).collect::<Result<_>>()?,
             requests: topics.iter().map(|topic| Request::new(topic, payload)).collect(),
             stamps: Vec::new(),
@@ -154,7 +158,12 @@ impl Publisher {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             read => read.context("publishing")?,
         };
-        ensure!(length > 0, "the server closed a publisher's connection");
+        if length == 0 {
+            // A server may end a connection that was idle for long.
+            ensure!(lane.number.is_none(), "the server closed a connection and owes an answer");
+            *lane = Lane::connect(&self.registry, self.address, index)?;
+            return Ok(());
+        }
         lane.input.extend_from_slice(&buffer[..length]);
         let Some(status) = lane.answer(self.kind)? else { return Ok(()) };
         let now = Instant::now();

@@ -112,9 +112,11 @@ const fn line(what: &'static str, unit: &'static str, goal: Goal) -> Line {
 }
 
 impl Scene {
-    /// So many sessions that hear the topic `bench`, all live, and sixteen lanes to publish to it.
-    fn open(kind: Kind, setup: &Setup, transport: Transport, sessions: usize) -> Result<Scene> {
+    /// So many sessions that hear the topic `bench`, all live, and sixteen lanes to publish to it. Every so many'th
+    /// session is looked at closely.
+    fn open(kind: Kind, setup: &Setup, transport: Transport, sessions: usize, sampled: usize) -> Result<Scene> {
         let mut scene = Scene::publishing(kind, setup, 16)?;
+        scene.load.sample_every(sampled);
         scene.load.connect(&scene.server, transport, sessions, &|_| String::new())?;
         scene.load.wait_live()?;
         Ok(scene)

@@ -142,7 +142,7 @@ impl Readings {
 
     /// The median of the ratios of single runs: only what was measured together is compared.
     fn ratio(&self) -> Option<f64> {
-        let pairs = self.relay.iter().zip(&self.floor);
+        let pairs = self.relay.iter().zip(&self.floor).filter(|(_, floor)| floor.value > 0.0);
         let ratios = pairs.map(|(relay, floor)| Reading { value: relay.value / floor.value, note: String::new() });
         median(&ratios.collect::<Vec<_>>()).map(|reading| reading.value)
     }

@@ -65,6 +65,7 @@ pub async fn admit(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor,
     if getrandom::fill(&mut id).is_err() {
         return answer::later(503, "no randomness", 1);
     }
+    (id[6], id[8]) = (id[6] & 0x0f | 0x40, id[8] & 0x3f | 0x80); // a random UUID says that it is one
     let (terms, hello) = match agree(endpoint, &visitor, &call, &id_text(&id)) {
         Ok(agreed) => agreed,
         Err(Denied { status, message }) => {
@@ -112,7 +113,7 @@ async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, cal
     let head = match (transport, plain) {
         (Transport::WebSocket, true) => match handshake::websocket_head(&call.headers) {
             Ok(head) => head,
-            Err((status, message)) => return answer::error(status, message),
+            Err((status, message)) => return not_a_websocket(status, message),
         },
         (Transport::WebSocket, false) => return answer::error(400, "a WebSocket begins with a bare GET of HTTP/1.1"),
         (_, true) => handshake::stream_head(transport),
@@ -144,6 +145,13 @@ async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, cal
         }
         (_, false) => through_body(site, opening),
     }
+}
+
+/// Why a handshake is none, and which version would be one.
+fn not_a_websocket(status: u16, message: &str) -> Reply {
+    let mut response = answer::error(status, message);
+    response.headers_mut().insert("sec-websocket-version", http::HeaderValue::from_static("13"));
+    response
 }
 
 /// Copies: what hyper parsed are slices that keep its whole read buffer alive, here for as long as a session lives.

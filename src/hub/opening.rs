@@ -88,7 +88,10 @@ pub(super) fn here(tails: &Tails, reach: &[u32]) -> Vec<Here> {
 impl Shard {
     /// The session's backlog, and the first bytes.
     pub(super) fn begin(&mut self, number: u32, endpoint: &Arc<Endpoint>, mut start: Start) {
-        let here = here(&self.tails, &endpoint.reach);
+        let mut here = here(&self.tails, &endpoint.reach);
+        for (partition, mark) in &mut here {
+            (mark.epoch, mark.position) = partition.head();
+        }
         let most = self.plan.settings.replay;
         let session = &mut self.sessions[number as usize];
         let key = session.key.clone();

@@ -99,7 +99,7 @@ impl Queue {
         self.parcels.is_empty()
     }
 
-    /// What waits behind the parcel being written, in bytes, [`PER_EVENT`] added for each event.
+    /// What waits behind the parcel being written, in bytes, 64 added for each event.
     pub fn waiting(&self) -> usize {
         self.waiting
     }

@@ -118,6 +118,8 @@ impl Shard {
                 other => other?,
             }
             (self.clock, self.millis) = (Time::now(), self.began.elapsed().as_millis() as u64);
+            // First of all: after a long sleep, whoever comes in now must not count from when it began.
+            self.timers.advance((u128::from(self.millis) / TICK.as_millis()) as Tick, &mut due);
             for event in events.iter().filter(|e| e.token() != WAKE) {
                 let number = event.token().0 as u32;
                 self.ready(
@@ -132,7 +134,6 @@ impl Shard {
             }
             self.fan_out();
             self.work();
-            self.timers.advance((self.began.elapsed().as_millis() / TICK.as_millis()) as Tick, &mut due);
             for number in due.drain(..) {
                 self.tend(number);
             }

@@ -78,7 +78,8 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Of a session that begins, at the place where the shard stands (`here`: the partitions of its reach).
+    /// Of a session that begins. `here` are the partitions of its reach with their last positions: whoever was told that
+    /// an event is stored finds it, even if the shard has not come so far.
     pub fn begin(begin: &Begin, fallback: Replay, here: &[Here], most: u64, wants: Wants<'_>) -> Backlog {
         let seen = here.iter().map(|(_, mark)| *mark).collect();
         let mut backlog = Backlog { steps: VecDeque::new(), lanes: Vec::new(), seen };
@@ -274,7 +275,7 @@ impl Backlog {
     /// The catch-up: everything after the session's own cursor, to where the shard is now.
     fn follow(&mut self, here: &[Here], mut turn: usize, wants: Wants<'_>) -> Pulled {
         for (lane, (_, mark)) in self.lanes.iter_mut().zip(here) {
-            lane.until = mark.position;
+            lane.until = lane.until.max(mark.position);
         }
         loop {
             let mut hole = None;

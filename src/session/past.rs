@@ -94,9 +94,9 @@ impl Lane {
         hole
     }
 
-    /// Whether something is left before this position.
+    /// Whether something is left before this position, or before its own end, which may lie further on.
     pub fn is_behind(&self, position: u64) -> bool {
-        self.after < position || self.retained.is_some() || !self.page.is_empty()
+        self.after < position.max(self.until) || self.retained.is_some() || !self.page.is_empty()
     }
 
     /// Whether all is told up to this position, and nothing after it.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::client::feed::{Feed, Item, Transport};
 use crate::client::websocket::{BINARY, Message, TEXT, WebSocket};
-use crate::harness::{EXEMPT, PUBLISH, Relay, config, relay_with_endpoint, until};
+use crate::harness::{EXEMPT, PUBLISH, Relay, config, relay_with_endpoint, relay_with_endpoint_on, until};
 
 #[track_caller]
 fn connect(relay: &Relay, target: &str) -> WebSocket {
@@ -26,8 +26,8 @@ fn ask(socket: &mut WebSocket, command: Value) -> Value {
 
 #[test]
 fn the_built_in_protocol_answers_everything() {
-    let relay = relay_with_endpoint("allow = [\"a/**\", \"b\"]\nalias = { all = \"a/**\" }");
-    let mut socket = connect(&relay, "/e?topic=b");
+    let relay = relay_with_endpoint_on("[\"b\"]", "allow = [\"a/**\", \"b\"]\nalias = { all = \"a/**\" }");
+    let mut socket = connect(&relay, "/e");
     let open = hear(&mut socket);
     assert_eq!(open["type"], "relay.open");
     assert!(open["session"].is_string() && open["cursor"].is_string(), "{open}");
@@ -73,8 +73,9 @@ fn a_subscription_with_a_cursor_catches_up_on_that_topic_alone() {
     let events = first.events(3);
     let data: Vec<&Value> = events.iter().map(Item::data).collect();
     assert_eq!(data, [1, 3, 4]);
-    let with_cursor: Vec<bool> = events.iter().map(|event| event.cursor().is_some()).collect();
-    assert_eq!(with_cursor, [false, false, true], "the catch-up of one subscription is out of turn");
+    // What its shard had read before comes out of turn; from the first event in turn on, all are.
+    let in_turn: Vec<bool> = events.iter().map(|event| event.cursor().is_some()).collect();
+    assert!(in_turn.is_sorted() && in_turn[2], "{in_turn:?}");
 }
 
 #[test]
@@ -169,19 +170,14 @@ fn what_no_own_command_takes_is_ignored_and_counted() {
     let relay = own();
     let mut socket = connect(&relay, "/own");
     assert_eq!(socket.text(), "hi");
-    let before = ignored(&relay);
+    let ignored = || relay.metric("relay_commands_ignored_total");
+    let before = ignored();
     socket.say(r#"{"type":"dance"}"#);
     socket.say("nonsense");
     socket.send(BINARY, &[1, 2, 3]).expect("sent");
     socket.say("ping");
     assert_eq!(socket.text(), "pong");
-    until(|| ignored(&relay) - before == 3.0, || relay.metrics());
-}
-
-/// All commands that were ignored, whatever the endpoint.
-fn ignored(relay: &Relay) -> f64 {
-    let sum = |line: &str| line.split(' ').next_back().and_then(|value| value.parse::<f64>().ok());
-    relay.metrics().lines().filter(|line| line.contains("ignored") && !line.starts_with('#')).filter_map(sum).sum()
+    until(|| ignored() - before == 3.0, || relay.metrics());
 }
 
 #[test]
@@ -206,7 +202,7 @@ fn own_commands_select_and_publish() {
     let mut other = Feed::open(relay.public(), "/own", Transport::Sse, "format=envelope&topic=acks/*&replay=2", None);
     other.expect();
     let topics: Vec<String> = other.events(2).into_iter().map(|event| topic(&event)).collect();
-    assert_eq!(topics, ["acks/x", "acks/x____"]);
+    assert_eq!(topics, ["acks/x", "acks/x_____"]);
 }
 
 fn topic(item: &Item) -> String {

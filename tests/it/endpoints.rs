@@ -1,5 +1,7 @@
 //! What an endpoint promises by its keys, on every transport.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::checker::position_of_id;
@@ -7,7 +9,7 @@ use crate::client::feed::{Feed, Item, Transport};
 use crate::client::http::{Http, get, post_json, request};
 use crate::client::soon;
 use crate::client::websocket::{Message, WebSocket};
-use crate::harness::{EXEMPT, PUBLISH, Relay, config, plain, relay_with_endpoint};
+use crate::harness::{EXEMPT, PUBLISH, Relay, config, plain, relay_with_endpoint, relay_with_endpoint_on};
 
 /// An address nobody of ours has.
 const ELSEWHERE: (&str, &str) = ("Origin", "https://elsewhere.example");
@@ -112,13 +114,13 @@ fn a_new_session_sees_what_is_retained_until_it_is_cleared() {
 #[test]
 fn where_lets_through_what_has_the_value() {
     let relay = relay_with_endpoint(
-        r#"where = { any = [".severity", ".labels.severity"], in = ["high", 3], absent = "drop" }"#,
+        r#"where = { any = [".severity", ".labels.severity"], in = ["high", "3"], absent = "drop" }"#,
     );
     let payloads = [
         r#"{"severity":"high"}"#,
         r#"{"severity":"low"}"#,
         r#"{"labels":{"severity":"high"}}"#,
-        r#"{"severity":3}"#,
+        r#"{"severity":"3"}"#,
         r#"{"other":1}"#,
         r#"{"severity":"low","labels":{"severity":"high"}}"#,
         r#"{"severity":"high","last":true}"#,
@@ -186,8 +188,8 @@ fn the_path_may_name_the_topic() {
 
 #[test]
 fn only_what_is_allowed_may_be_asked_for() {
-    let relay = relay_with_endpoint("allow = [\"open/**\", \"one\"]");
-    for (topic, status) in [("one", 200), ("open/a/*", 200), ("two", 403), ("**", 403), ("open", 200), ("o**", 403)] {
+    let relay = relay_with_endpoint_on("[\"one\"]", "allow = [\"open/**\", \"one\"]");
+    for (topic, status) in [("one", 200), ("open/a/*", 200), ("two", 403), ("**", 403), ("open", 200), ("o/**", 403)] {
         let answer = get(relay.public(), &format!("/e?transport=poll&topic={topic}"));
         assert_eq!(answer.status(), status, "{topic}: {}", answer.text());
     }
@@ -270,6 +272,20 @@ fn poll_pages_through_and_waits() {
     for wrong in ["limit=0", "limit=x", "limit=1001", "wait=x"] {
         let answer = get(address, &format!("/e?transport=poll&{wrong}"));
         assert!([200, 400].contains(&answer.status()), "{wrong}: {}", answer.text());
+    }
+}
+
+#[test]
+fn a_poll_waits_as_long_as_it_asks_also_after_a_quiet_time() {
+    let relay = relay_with_endpoint("");
+    // Until then nobody is there, and nothing moves the clocks of the shards.
+    relay.wait_for(|stats| stats["uptime_s"].as_u64() >= Some(2));
+    // As many as there may be shards, because each has a clock of its own.
+    for _ in 0..4 {
+        let began = Instant::now();
+        get(relay.public(), "/e?transport=poll&wait=1s").expect(200);
+        let waited = began.elapsed();
+        assert!(waited >= Duration::from_millis(800), "{waited:?}");
     }
 }
 

@@ -56,7 +56,13 @@ pub fn plain() -> String {
 /// A relay that publishes anything and has one endpoint, `/e`, with these keys; it hears everything.
 #[track_caller]
 pub fn relay_with_endpoint(keys: &str) -> Relay {
-    let endpoint = format!("[[endpoint]]\npath = \"/e\"\ntopics = [\"**\"]\n{keys}\n");
+    relay_with_endpoint_on("[\"**\"]", keys)
+}
+
+/// The same, where a session hears these topics.
+#[track_caller]
+pub fn relay_with_endpoint_on(topics: &str, keys: &str) -> Relay {
+    let endpoint = format!("[[endpoint]]\npath = \"/e\"\ntopics = {topics}\n{keys}\n");
     Relay::start(&config(&[EXEMPT, PUBLISH, &endpoint].concat()))
 }
 
@@ -66,7 +72,7 @@ type Prepare<'a> = &'a dyn Fn(&Path) -> Command;
 pub struct Relay {
     child: Child,
     folder: PathBuf,
-    /// Each address it said before `ready`: its name and where.
+    /// Each line it said before `ready`: what (an address, something to try), and the rest.
     said: Vec<(String, String)>,
     log: Arc<Mutex<String>>,
     ended: Option<ExitStatus>,
@@ -111,7 +117,6 @@ impl Relay {
             let line = lines.recv_timeout(left).unwrap_or_else(|e| panic!("not ready ({e}):\n{}", self.log()));
             match line.split_once(' ') {
                 None if line == "ready" => return,
-                Some(("try", _)) => {}
                 Some((name, place)) => self.said.push((name.to_owned(), place.trim().to_owned())),
                 None => panic!("an unexpected line on stdout: {line:?}"),
             }
@@ -141,10 +146,6 @@ impl Relay {
         &self.said
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// A folder that lives as long as the test, with `relay.toml` in it.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -168,19 +169,19 @@ impl Relay {
     /// Does what replaces the file and waits until it is in force. A refused file panics.
     #[track_caller]
     pub fn reload(&self, replace: impl FnOnce()) {
-        let (before, refused) = (self.metric("relay_reloads_total{result=\"applied\"}"), self.refused_reloads());
+        let (before, refused) = (self.metric("relay_reloads_total{reason=\"applied\"}"), self.refused_reloads());
         replace();
         until(
             || {
                 assert_eq!(self.refused_reloads(), refused, "the file was refused:\n{}", self.log());
-                self.metric("relay_reloads_total{result=\"applied\"}") > before
+                self.metric("relay_reloads_total{reason=\"applied\"}") > before
             },
             || format!("no reload was seen:\n{}", self.log()),
         );
     }
 
     pub fn refused_reloads(&self) -> f64 {
-        self.metric("relay_reloads_total{result=\"refused\"}")
+        self.metric("relay_reloads_total{reason=\"refused\"}")
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -241,7 +242,7 @@ impl Relay {
     /// Nothing is left of sessions that are gone.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        const MUST_BE_ZERO: [&str; 4] = ["sessions", "audiences", "patterns", "queued_bytes"];
+        const MUST_BE_ZERO: [&str; 5] = ["sessions", "permits", "audiences", "patterns", "queued_bytes"];
         self.wait_for(|stats| {
             MUST_BE_ZERO.iter().all(|key| {
                 assert!(stats[key].is_number(), "no {key} in {stats}");

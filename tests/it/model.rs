@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::checker::{position_of_cursor, position_of_id};
 use crate::client::feed::{Feed, Item, Transport};
+use crate::client::soon;
 use crate::harness::{EXEMPT, PUBLISH, Relay, config, seed};
 
 const TOPICS: [&str; 5] = ["a/1", "a/2", "b/1", "b/2/x", "c"];
@@ -123,9 +124,16 @@ fn hears(patterns: &[&str], topic: &str) -> bool {
 }
 
 impl Session {
+    /// What it is told next, if anything is.
     fn told(&mut self) -> Option<Told> {
-        let feed = self.feed.as_mut()?;
-        let told = match feed.expect() {
+        let (feed, deadline) = (self.feed.as_mut()?, soon());
+        let item = loop {
+            match feed.next(deadline).ok()? {
+                Item::Heartbeat { .. } => {}
+                item => break item,
+            }
+        };
+        let told = match item {
             Item::Event { cursor: None, id, .. } => Told::Aside(position_of_id(&id)),
             Item::Event { cursor: Some(_), id, .. } => Told::Event(position_of_id(&id)),
             Item::Gap { from, to, reason, .. } => {
@@ -154,11 +162,12 @@ impl Session {
 }
 
 struct World {
-    relay: Relay,
     log: Log,
     sessions: Vec<Session>,
     random: fastrand::Rng,
     history: Vec<String>,
+    // The last to be dropped: when it ends, its sessions must be gone.
+    relay: Relay,
 }
 
 impl World {
@@ -191,7 +200,13 @@ impl World {
         assert_eq!(position_of_id(&ids[0]), position);
         for session in self.sessions.iter_mut().filter(|session| session.feed.is_some()) {
             if hears(&session.patterns, topic) {
-                session.must_be_told(vec![Told::Event(position)], &self.history);
+                let mut foretold = vec![Told::Event(position)];
+                if session.transport == Transport::Poll {
+                    // A poll comes again each time: what became old between two pages is a gap to it.
+                    foretold = self.log.beginning(session, Replay::None);
+                    foretold.pop();
+                }
+                session.must_be_told(foretold, &self.history);
                 session.at = Some(position);
             }
         }
@@ -284,13 +299,13 @@ impl World {
 }
 
 fn file(max_events: u64, retain: usize) -> String {
+    // Two files are never the same, so that each reload is one.
     let stream = format!(
-        "[[stream]]\nname = \"model\"\ntopics = [\"**\"]\nmax_events = {max_events}\nretain = {retain}\n\
-         clear = {{ \".over\" = true }}\n# {}\n",
-        // Two files are never the same, so that each reload is one.
+        "# {}\n[[stream]]\nname = \"model\"\ntopics = [\"**\"]\nmax_events = {max_events}\nretain = {retain}\n",
         fastrand::u64(..)
     );
-    config(&[EXEMPT, &stream, PUBLISH, "[[endpoint]]\npath = \"/model\"\ntopics = [\"**\"]\n"].concat())
+    let clear = if retain > 0 { "clear = { \".over\" = true }\n" } else { "" };
+    config(&[EXEMPT, &stream, clear, PUBLISH, "[[endpoint]]\npath = \"/model\"\ntopics = [\"**\"]\n"].concat())
 }
 
 #[test]

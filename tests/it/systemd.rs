@@ -126,7 +126,7 @@ fn a_passed_socket_is_used_and_the_connection_that_started_it_is_answered() {
 
 /// A relay with a notify socket of ours.
 struct Notified {
-    // Before the socket, so that it still hears the end.
+    // Dropped before the socket, so that it can still say that it stops.
     relay: Relay,
     socket: UnixDatagram,
     heard: Vec<String>,

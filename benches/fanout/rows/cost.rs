@@ -25,8 +25,7 @@ pub fn sse(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
 }
 
 fn per_delivery(scale: Scale, kind: Kind, transport: Transport) -> Result<Vec<Reading>> {
-    let mut scene = Scene::open(kind, &Setup::default(), transport, SESSIONS)?;
-    scene.load.sample(8);
+    let mut scene = Scene::open(kind, &Setup::default(), transport, SESSIONS, 8)?;
     let pace = Pace::Rate(PER_SECOND);
     scene.load.publish(pace, scale.stretch, scale.events(PER_SECOND) / 4)?;
     scene.load.settle_all()?;
@@ -51,10 +50,6 @@ pub fn thousand_topics(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let own = |session: usize| format!("?topic=bench/{session}");
     scene.load.connect(&scene.server, Transport::WebSocket, TOPICS, &own)?;
     scene.load.wait_live()?;
-    if kind == Kind::Relay {
-        // The floor's frames have no numbers, and here a session hears only some of them.
-        scene.load.sample(1);
-    }
     // Whole rounds, so that each session has the same number of events at the end.
     let rounds = (scale.events(TOPIC_EVENTS_PER_SECOND) as usize / TOPICS).max(1);
     let (warm, events) = (TOPICS as u32, (rounds * TOPICS) as u32);
@@ -68,6 +63,7 @@ pub fn thousand_topics(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     })?;
     let value = used.micros / f64::from(events);
     let mut note = format!("{:.1} µs in user space", value * used.user_share);
+    // The floor's frames have no numbers, and here a session hears only some of them.
     if kind == Kind::Relay {
         note += &format!(", p99 {:.1} ms", super::percentile(&mut scene.load.arrived.micros, 0.99));
     }

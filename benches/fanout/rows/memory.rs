@@ -64,8 +64,7 @@ fn one_event(load: &mut Load) -> Result<()> {
 /// All read; then some stop.
 pub fn stalled(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let setup = Setup { payload: LARGE, ..Setup::default() };
-    let Scene { server, mut load } = Scene::open(kind, &setup, Transport::WebSocket, READERS)?;
-    load.sample(1);
+    let Scene { server, mut load } = Scene::open(kind, &setup, Transport::WebSocket, READERS, 1)?;
     let pace = Pace::Rate(LARGE_PER_SECOND);
     let events = scale.events(LARGE_PER_SECOND);
     load.publish(pace, scale.stretch * 2, events / 4)?;

@@ -12,17 +12,20 @@ use crate::subscribe::Transport;
 use crate::table::Reading;
 
 const SESSIONS: usize = 1_000;
+/// Where looking closely at every session would slow the load generator down.
+const SAMPLED: usize = 16;
 const IN_FLIGHT: u32 = 16;
 const RESUMED: u32 = 100;
 const IDLE_EVENTS_PER_SECOND: f64 = 100.0;
 
 pub fn most_envelope(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
-    let scene = Scene::open(kind, &Setup::default(), Transport::WebSocket, SESSIONS)?;
+    let scene = Scene::open(kind, &Setup::default(), Transport::WebSocket, SESSIONS, SAMPLED)?;
     most(scale, scene)
 }
 
 pub fn most_raw(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let mut scene = Scene::publishing(kind, &Setup::default(), 16)?;
+    scene.load.sample_every(SAMPLED);
     scene.load.connect(&scene.server, Transport::WebSocket, SESSIONS, &|_| "?format=raw".to_owned())?;
     // A raw session is told nothing, so nothing tells when it is live.
     scene.load.idle(Duration::from_secs(1))?;
@@ -31,7 +34,6 @@ pub fn most_raw(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
 
 /// As fast as everything arrives everywhere; then what latency is like below that.
 fn most(scale: Scale, mut scene: Scene) -> Result<Vec<Reading>> {
-    scene.load.sample(16);
     let pace = Pace::Undelivered(IN_FLIGHT);
     scene.load.publish(pace, scale.stretch / 4, u32::MAX)?;
     scene.load.settle_all()?;
@@ -63,8 +65,7 @@ fn most(scale: Scale, mut scene: Scene) -> Result<Vec<Reading>> {
 }
 
 pub fn five_thousand(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
-    let mut scene = Scene::open(kind, &Setup::default(), Transport::WebSocket, 5_000)?;
-    scene.load.sample(1);
+    let mut scene = Scene::open(kind, &Setup::default(), Transport::WebSocket, 5_000, 1)?;
     let pace = Pace::Rate(10.0);
     scene.load.publish(pace, scale.stretch / 4, u32::MAX)?;
     scene.load.settle_all()?;
@@ -94,7 +95,6 @@ pub fn webhook(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let mut scene = Scene::publishing(kind, &Setup::default(), 50)?;
     scene.load.connect(&scene.server, Transport::WebSocket, 1, &|_| String::new())?;
     scene.load.wait_live()?;
-    scene.load.sample(1);
     scene.load.publish(Pace::Unanswered, scale.stretch / 4, u32::MAX)?;
     scene.load.settle_all()?;
     scene.load.forget();
@@ -109,8 +109,7 @@ pub fn webhook(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
 
 /// From the request to the event's arrival: a little more than from its acceptance.
 pub fn idle_latency(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
-    let mut scene = Scene::open(kind, &Setup::default(), Transport::WebSocket, 1)?;
-    scene.load.sample(1);
+    let mut scene = Scene::open(kind, &Setup::default(), Transport::WebSocket, 1, 1)?;
     let pace = Pace::Rate(IDLE_EVENTS_PER_SECOND);
     scene.load.publish(pace, scale.stretch / 4, u32::MAX)?;
     scene.load.forget();
@@ -136,6 +135,7 @@ pub fn replay(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
 /// All sessions go at once, a hundred events pass, all come back at once.
 pub fn cut(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let mut scene = Scene::publishing(kind, &Setup::default(), 50)?;
+    scene.load.sample_every(SAMPLED);
     let cursor = leave(&mut scene, scale.many)?;
     scene.load.publish(Pace::Unanswered, Duration::from_secs(60), RESUMED)?;
     let before = scene.server.usage()?;
@@ -148,6 +148,7 @@ pub fn cut(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let value = started.elapsed().as_secs_f64();
     let cpu = scene.server.usage()?.since(&before).micros / 1e6;
     scene.load.settle(&|_| RESUMED)?;
+    scene.load.same_order()?;
     let note =
         format!("{} sessions; handshakes done after {:.2} s; {cpu:.2} s of CPU", scale.many, connected.as_secs_f64());
     Ok(vec![Reading { value, note }])

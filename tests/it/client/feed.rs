@@ -136,8 +136,9 @@ impl Feed {
     /// What comes next and is no heartbeat.
     #[track_caller]
     pub fn expect(&mut self) -> Item {
+        let deadline = soon();
         loop {
-            match self.next(soon()).expect("something comes") {
+            match self.next(deadline).expect("something comes") {
                 Item::Heartbeat { .. } => {}
                 other => return other,
             }
@@ -173,9 +174,9 @@ impl Feed {
     /// Reads to the end: the last thing said before it.
     #[track_caller]
     pub fn until_end(&mut self) -> Vec<Item> {
-        let mut all = Vec::new();
+        let (mut all, deadline) = (Vec::new(), soon());
         loop {
-            match self.next(soon()) {
+            match self.next(deadline) {
                 Ok(item) => all.push(item),
                 Err(e) if e.kind() == ErrorKind::UnexpectedEof => return all,
                 Err(e) => panic!("{e} instead of an end; so far {all:?}"),
@@ -219,8 +220,10 @@ impl Lines {
             return Ok(Err(Answer { head, body }));
         }
         assert_eq!(head.status, 200, "{}", head.raw);
-        assert_eq!(head.header("transfer-encoding"), Some("chunked"), "{}", head.raw);
-        Ok(Ok(Lines { socket: http.socket, text: Vec::new(), opened: false, ended: false }))
+        let endless = head.header("transfer-encoding") == Some("chunked");
+        // A refusal that looks like a stream has an end from the start.
+        let text = if endless { Vec::new() } else { http.body(&head, soon())? };
+        Ok(Ok(Lines { socket: http.socket, text, opened: false, ended: !endless }))
     }
 
     /// The text up to the next `end`, without it.

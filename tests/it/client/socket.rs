@@ -22,10 +22,6 @@ impl Socket {
         self.stream.write_all(bytes)
     }
 
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
     /// Waits until `parse` finds something whole at the start of what came, and takes that many bytes.
     pub fn take<T>(&mut self, deadline: Instant, mut parse: impl FnMut(&[u8]) -> Option<(T, usize)>) -> io::Result<T> {
         loop {

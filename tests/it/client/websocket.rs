@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::http::{Answer, Head, Http};
+use super::http::{Answer, Http};
 use super::{socket::Socket, soon};
 
 pub const TEXT: u8 = 1;
@@ -35,7 +35,6 @@ pub enum Message {
 
 pub struct WebSocket {
     pub socket: Socket,
-    pub head: Head,
 }
 
 impl WebSocket {
@@ -68,7 +67,7 @@ impl WebSocket {
             return Ok(Err(Answer { head, body }));
         }
         assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT), "{}", head.raw);
-        Ok(Ok(WebSocket { socket: http.socket, head }))
+        Ok(Ok(WebSocket { socket: http.socket }))
     }
 
     pub fn send(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
@@ -119,8 +118,9 @@ impl WebSocket {
     /// Whatever comes that is no ping frame.
     #[track_caller]
     pub fn beyond_pings(&mut self) -> Message {
+        let deadline = soon();
         loop {
-            match self.message(soon()).expect("something comes") {
+            match self.message(deadline).expect("something comes") {
                 Message::Ping => {}
                 other => return other,
             }
@@ -130,8 +130,9 @@ impl WebSocket {
     /// Reads on until the Close frame: its code and reason.
     #[track_caller]
     pub fn until_close(&mut self) -> (Option<u16>, String) {
+        let deadline = soon();
         loop {
-            if let Message::Close { code, reason } = self.message(soon()).expect("a Close frame comes") {
+            if let Message::Close { code, reason } = self.message(deadline).expect("a Close frame comes") {
                 return (code, reason);
             }
         }
