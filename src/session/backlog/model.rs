@@ -166,7 +166,7 @@ impl Checker {
 
 /// What a replay means here, slowly.
 fn expect_past(checker: &mut Checker, world: &World, replay: Replay, of: &[usize], after_gap: bool, most: u64) {
-    let here = world.here();
+    let here = world.heads();
     let mut newest = Vec::new();
     if let Replay::Newest(n) = replay {
         for &at in of {
@@ -189,7 +189,7 @@ fn expect_past(checker: &mut Checker, world: &World, replay: Replay, of: &[usize
 
 /// The backlog of such a start, and what is to be expected of it.
 fn begin(world: &World, checker: &mut Checker, start: &Start, most: u64) -> Backlog {
-    let here = world.here();
+    let here = world.heads();
     let all: Vec<usize> = (0..here.len()).collect();
     let (begin, fallback) = match start {
         Start::Fresh(replay) => {
@@ -305,7 +305,7 @@ fn check(world: World, before: Vec<Step>, start: &Start, most: u64, steps: Vec<S
             _ => run.world.advance(),
         }
     }
-    run.checker.begun = run.world.here().iter().map(|(_, mark)| mark.position).collect();
+    run.checker.begun = run.world.heads().iter().map(|(_, mark)| mark.position).collect();
     run.checker.at = run.checker.begun.clone();
     run.backlog = begin(&run.world, &mut run.checker, start, most);
     for step in steps {
