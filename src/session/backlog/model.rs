@@ -120,7 +120,7 @@ impl Checker {
 
     fn event(&mut self, world: &World, event: &Event, in_turn: bool, seen: &[Mark]) {
         assert!(wanted(event));
-        let at = world.reach.binary_search(&event.place.hash).unwrap();
+        let at = world.reach.binary_search(&event.place.hash).expect("a partition of this world");
         if !in_turn {
             assert!(self.aside.remove(&(at, event.position)).is_some(), "{} of {:?}", event.position, self.aside);
             return;
@@ -141,7 +141,7 @@ impl Checker {
             return;
         }
         self.nothing_aside(world);
-        let from = gap.from.as_ref().unwrap();
+        let from = gap.from.as_ref().expect("only an unreadable cursor has none");
         self.claims(from);
         let mut hole = 0;
         for (at, (from, to)) in from.iter().zip(&gap.to).enumerate() {
