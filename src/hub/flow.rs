@@ -267,13 +267,12 @@ impl Shard {
             match drained {
                 Err(_) => return self.end(number, Close::Gone),
                 Ok(false) => return,
+                // Once only: each shutdown says anew that the socket takes bytes.
+                Ok(true) if self.sessions[number as usize].life == Life::Leaving => return self.shut(number),
                 Ok(true) => {}
             }
         }
-        match self.sessions[number as usize].life {
-            Life::Leaving => self.shut(number),
-            Life::Here => self.pump(number),
-        }
+        self.pump(number);
     }
 
     /// After bytes were queued: the count of what waits, and the policy of a session that has too much.

@@ -72,7 +72,7 @@ impl Shard {
         let mut closed = None;
         // More at once is more than the rate allows; it must not wait here while a backlog keeps it from being acted on.
         let rate = self.plan.settings.commands;
-        let (most, mut flood) = (rate.burst as usize + rate.per_second as usize, false);
+        let (most, mut flood) = ((rate.burst as usize).saturating_add(rate.per_second as usize), false);
         let (life, heard) = (session.life, &mut session.own.heard);
         let fed = session.reader.feed(bytes, self.plan.settings.frame, &mut |input| {
             match input {

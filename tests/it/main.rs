@@ -24,6 +24,7 @@ mod model;
 mod readme;
 mod reload;
 mod resume;
+mod seam;
 mod slow;
 mod storm;
 mod systemd;

@@ -120,7 +120,7 @@ impl Checker {
 
     fn event(&mut self, world: &World, event: &Event, in_turn: bool, seen: &[Mark]) {
         assert!(wanted(event));
-        let at = world.reach.binary_search(&event.place.hash).unwrap();
+        let at = world.reach.binary_search(&event.place.hash).expect("a partition of this world");
         if !in_turn {
             assert!(self.aside.remove(&(at, event.position)).is_some(), "{} of {:?}", event.position, self.aside);
             return;
@@ -141,7 +141,7 @@ impl Checker {
             return;
         }
         self.nothing_aside(world);
-        let from = gap.from.as_ref().unwrap();
+        let from = gap.from.as_ref().expect("only an unreadable cursor has none");
         self.claims(from);
         let mut hole = 0;
         for (at, (from, to)) in from.iter().zip(&gap.to).enumerate() {
@@ -166,7 +166,7 @@ impl Checker {
 
 /// What a replay means here, slowly.
 fn expect_past(checker: &mut Checker, world: &World, replay: Replay, of: &[usize], after_gap: bool, most: u64) {
-    let here = world.here();
+    let here = world.heads();
     let mut newest = Vec::new();
     if let Replay::Newest(n) = replay {
         for &at in of {
@@ -189,7 +189,7 @@ fn expect_past(checker: &mut Checker, world: &World, replay: Replay, of: &[usize
 
 /// The backlog of such a start, and what is to be expected of it.
 fn begin(world: &World, checker: &mut Checker, start: &Start, most: u64) -> Backlog {
-    let here = world.here();
+    let here = world.heads();
     let all: Vec<usize> = (0..here.len()).collect();
     let (begin, fallback) = match start {
         Start::Fresh(replay) => {
@@ -305,7 +305,7 @@ fn check(world: World, before: Vec<Step>, start: &Start, most: u64, steps: Vec<S
             _ => run.world.advance(),
         }
     }
-    run.checker.begun = run.world.here().iter().map(|(_, mark)| mark.position).collect();
+    run.checker.begun = run.world.heads().iter().map(|(_, mark)| mark.position).collect();
     run.checker.at = run.checker.begun.clone();
     run.backlog = begin(&run.world, &mut run.checker, start, most);
     for step in steps {

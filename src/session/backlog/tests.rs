@@ -66,6 +66,15 @@ impl World {
     pub fn here(&self) -> Vec<Here> {
         self.tails.of(&self.reach).map(|tail| (tail.partition.clone(), tail.mark)).collect()
     }
+
+    /// Where the partitions end, which the shard may not have read yet.
+    pub fn heads(&self) -> Vec<Here> {
+        let head = |(partition, mark): Here| {
+            let position = partition.head().1;
+            (partition, Mark { position, ..mark })
+        };
+        self.here().into_iter().map(head).collect()
+    }
 }
 
 /// Topics 0 to 3 are the session's.
