@@ -106,8 +106,10 @@ fn publish(address: SocketAddr, number: usize) -> Vec<(String, String)> {
 impl Subscriber {
     /// Stands whole before anything is published. Every second one hears but a few topics.
     fn new(address: SocketAddr, number: usize) -> Subscriber {
-        let topics: Vec<String> =
-            (0..TOPICS).filter(|t| number % 2 == 0 || t % 3 == 0).map(|t| format!("seam/{t}")).collect();
+        let topics: Vec<String> = (0..TOPICS)
+            .filter(|t| number.is_multiple_of(2) || t.is_multiple_of(3))
+            .map(|t| format!("seam/{t}"))
+            .collect();
         let transport = Transport::ALL[number % 4];
         let (_, cursor) = Feed::open(address, "/seam", transport, "", None).until_open();
         Subscriber { topics, cursor, heard: Vec::new(), connections: 0 }
