@@ -193,3 +193,6 @@ fn topics(speaker: &Speaker<'_>, value: &Value) -> Result<(Vec<String>, Vec<Patt
     let patterns = terms::wanted(&speaker.endpoint.settings, &names)?;
     Ok((names, patterns))
 }
+
+#[cfg(test)]
+mod tests;
