@@ -168,7 +168,7 @@ async fn sweep(site: Arc<Site>) {
 
 /// Tells systemd that the runtime still turns.
 async fn watchdog() {
-    let Some(every) = sd_notify::watchdog_enabled() else { return };
+    let Some(every) = sd_notify::watchdog_enabled().filter(|every| !every.is_zero()) else { return };
     let mut ticks = tokio::time::interval(every / 2);
     loop {
         ticks.tick().await;

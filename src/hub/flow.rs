@@ -288,13 +288,28 @@ impl Shard {
         if waiting > self.plan.settings.queue {
             self.slow(number, self.plan.settings.queue);
         }
-        let others = self.plan.queued.load(Ordering::Relaxed).wrapping_sub(self.told_queued);
         // The longest of all lies with those who hold more than their part: other shards have nothing to give.
         let queues = self.plan.settings.queues;
-        if others.wrapping_add(self.waiting) > queues && self.waiting > queues / self.plan.shards {
-            let longest = self.sessions.iter().max_by_key(|(_, s)| s.waiting()).map(|(n, s)| (n as u32, s.waiting()));
-            if let Some((longest, waiting)) = longest.filter(|(_, waiting)| *waiting > 0) {
-                self.slow(longest, waiting / 2);
+        if self.all_waiting() > queues && self.waiting > queues / self.plan.shards {
+            self.relieve(queues);
+        }
+    }
+
+    /// What waits in all shards together.
+    fn all_waiting(&self) -> usize {
+        let others = self.plan.queued.load(Ordering::Relaxed).wrapping_sub(self.told_queued);
+        others.wrapping_add(self.waiting)
+    }
+
+    /// All queues together are too long: the longest are treated as slow, until there is a tenth to spare, so that this
+    /// look at every session is worth its while.
+    fn relieve(&mut self, queues: usize) {
+        let sessions = self.sessions.iter().map(|(number, session)| (session.waiting(), number as u32));
+        let mut longest: Vec<_> = sessions.filter(|(waiting, _)| *waiting > 0).collect();
+        longest.sort_unstable();
+        while let Some((waiting, number)) = longest.pop().filter(|_| self.all_waiting() > queues / 10 * 9) {
+            if self.sessions.contains(number as usize) {
+                self.slow(number, waiting / 2);
             }
         }
     }
