@@ -69,6 +69,8 @@ fn metrics_are_well_formed_and_their_labels_bounded() {
     }
     assert!(families.len() > 20, "{text}");
     assert!(!text.contains("secret/topic") && !text.contains("127.0.0.1"), "neither topics nor addresses:\n{text}");
+    // Counted right after the write, which the client may see first.
+    relay.wait_for(|stats| stats["deliveries"] == 1);
     assert_eq!(relay.metric("relay_sessions{endpoint=\"/events\",transport=\"websocket\"}"), 1.0);
     assert_eq!(relay.metric("relay_events_total"), 1.0);
     assert_eq!(relay.metric("relay_deliveries_total"), 1.0);
