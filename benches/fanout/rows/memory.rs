@@ -28,7 +28,7 @@ pub fn sse(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
 
 /// Growth from before the first session to all open and idle, after churn, heartbeats and an event.
 fn idle(scale: Scale, kind: Kind, transport: Transport) -> Result<Vec<Reading>> {
-    let setup = Setup { ping: "1s", ..Setup::default() };
+    let setup = Setup { ping: "2s", ..Setup::default() };
     let Scene { server, mut load } = Scene::publishing(kind, &setup, 1)?;
     load.idle(Duration::from_millis(300))?;
     let (before, kernel_before) = (server.pss_kib()?, kernel_kib()?);
