@@ -23,9 +23,10 @@ use crate::http::{Routes, Site};
 use crate::hub::Hub;
 use crate::hub::mail::{Publish, Settings};
 use crate::metrics::Metrics;
-use crate::source::command::{self, Said};
+use crate::source::command;
 use crate::stream::Streams;
 use reload::Running;
+use watch::Watched;
 
 /// Files this process needs beside its connections.
 const OWN_FILES: usize = 64;
@@ -37,6 +38,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Runs a relay with this file, or the built-in quickstart, until it is told to stop.
 pub fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     log::start();
+    let watched = file.clone().map(Watched::new).transpose()?;
     let mut loaded = match &file {
         Some(path) => config::read_file(path)?,
         None => config::load(config::EMBEDDED, "the built-in quickstart")?,
@@ -45,15 +47,17 @@ pub fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let files = raise_file_limit();
     fit(&mut loaded.config.limits.gate, files);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(file, loaded, files))
+    runtime.block_on(serve(watched, loaded, files))
 }
 
-async fn serve(file: Option<PathBuf>, loaded: Loaded, files: usize) -> anyhow::Result<ExitCode> {
+async fn serve(watched: Option<Watched>, loaded: Loaded, files: usize) -> anyhow::Result<ExitCode> {
     let mut passed = Passed::from_env()?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let site = build(&loaded.config, files)?;
     let bound = listeners::bind_all(&loaded.config, &mut passed)?;
     let mut running = Running::new(site.clone(), loaded, files);
+    // Before anybody hears `ready`: until it is caught, SIGHUP ends the process.
+    let mut changes = watch::changes(watched)?;
     running.listen(bound);
     running.announce();
     running.invite();
@@ -61,7 +65,6 @@ async fn serve(file: Option<PathBuf>, loaded: Loaded, files: usize) -> anyhow::R
     sd_notify::notify(&[NotifyState::Ready]).context("the notify socket")?;
     tokio::spawn(sweep(site.clone()));
     tokio::spawn(watchdog());
-    let mut changes = watch::changes(file)?;
     loop {
         tokio::select! {
             change = changes.recv() => match change {
@@ -89,9 +92,7 @@ fn build(config: &Config, files: usize) -> anyhow::Result<Arc<Site>> {
     let metrics = Metrics::new(shards, Time::now());
     metrics.set_file_limit(files as u64);
     let streams = Arc::new(Streams::new(config.streams.clone(), config.store.memory, shards));
-    let (publish, said) = tokio::sync::mpsc::channel(command::WAITING);
-    tokio::spawn(command::publish(streams.clone(), said));
-    let publish: Publish = Arc::new(move |draft, done| publish.try_send(Said { draft, done }).is_ok());
+    let publish: Publish = Arc::new(command::start(streams.clone()));
     let hub = Hub::start(&streams, &metrics, &Arc::new(settings(config)), &publish)?;
     Ok(Arc::new(Site {
         routes: Arc::new(Routes::default()).into(),

@@ -24,17 +24,15 @@ pub struct Change {
     pub read: Result<Loaded, Mistakes>,
 }
 
-/// Changes of the file, and SIGHUP, from now on. Without a file SIGHUP reads the built-in quickstart again.
-pub fn changes(file: Option<PathBuf>) -> anyhow::Result<mpsc::Receiver<Change>> {
+/// Changes of the file, and SIGHUP. Without a file SIGHUP reads the built-in quickstart again.
+pub fn changes(mut watched: Option<Watched>) -> anyhow::Result<mpsc::Receiver<Change>> {
     let (sender, receiver) = mpsc::channel(1);
     let mut hangup = signal(SignalKind::hangup())?;
-    let (hint, mut hints) = mpsc::channel(1);
-    let mut watched = file.clone().map(|file| Watched::new(file, hint)).transpose()?;
     tokio::spawn(async move {
         loop {
             let asked = tokio::select! {
                 _ = hangup.recv() => true,
-                Some(()) = hints.recv() => { settle(&mut hints).await; false }
+                () = hinted(&mut watched) => false,
                 () = tokio::time::sleep(LOOK) => false,
             };
             let change = match &mut watched {
@@ -51,6 +49,16 @@ pub fn changes(file: Option<PathBuf>) -> anyhow::Result<mpsc::Receiver<Change>> 
     Ok(receiver)
 }
 
+/// Waits for a hint, if there is anything to wait for.
+async fn hinted(watched: &mut Option<Watched>) {
+    if let Some(Watched { hints, .. }) = watched
+        && hints.recv().await.is_some()
+    {
+        return settle(hints).await;
+    }
+    std::future::pending().await
+}
+
 /// Waits until the hints pause.
 async fn settle(hints: &mut mpsc::Receiver<()>) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -61,21 +69,25 @@ async fn settle(hints: &mut mpsc::Receiver<()>) {
     }
 }
 
-struct Watched {
+/// The file, and what it held when it was last looked at.
+pub struct Watched {
     file: PathBuf,
     watcher: RecommendedWatcher,
+    hints: mpsc::Receiver<()>,
     folders: Vec<PathBuf>,
     content: Option<Vec<u8>>,
 }
 
 impl Watched {
-    fn new(file: PathBuf, hint: mpsc::Sender<()>) -> anyhow::Result<Watched> {
+    /// From here on. The caller reads the file after this: a change in between is then seen, not lost.
+    pub fn new(file: PathBuf) -> anyhow::Result<Watched> {
+        let (hint, hints) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |_| {
             let _ = hint.try_send(()); // one waits already: that is enough
         });
         let watcher = watcher.context("the file cannot be watched")?;
         let content = std::fs::read(&file).ok();
-        let mut watched = Watched { file, watcher, folders: Vec::new(), content };
+        let mut watched = Watched { file, watcher, hints, folders: Vec::new(), content };
         watched.follow();
         Ok(watched)
     }

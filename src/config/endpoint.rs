@@ -97,14 +97,18 @@ pub fn endpoint(table: &mut Table<'_>, most: u32) -> Option<Settings> {
         allow: allow?,
         transports,
     };
-    if settings.connections_per_ip.is_some_and(|own| own > most) {
+    check_limit(table, settings.connections_per_ip, most);
+    Some(settings)
+}
+
+fn check_limit(table: &mut Table<'_>, own: Option<u32>, most: u32) {
+    if own.is_some_and(|own| own > most) {
         let wrong = Wrong::new(
             format!("[limits] allows {most} already"),
             "an endpoint's own can only be lower; raise `limits.connections_per_ip`",
         );
         table.wrong("connections_per_ip", wrong);
     }
-    Some(settings)
 }
 
 /// `topics`, and `allow`, which is `topics` unless it is said.

@@ -85,7 +85,7 @@ pub async fn serve<S, B>(stream: Stream, visit: Visit, permit: Option<Connection
 where
     S: tower_service::Service<hyper::Request<hyper::body::Incoming>, Response = hyper::Response<B>> + Clone + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: hyper::body::Body + 'static,
+    B: hyper::body::Body + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let shared = visit.shared.clone();
@@ -97,14 +97,10 @@ where
         let visit = Visit { plain: body && request.version() == hyper::Version::HTTP_11, ..visit.clone() };
         request.extensions_mut().insert(visit);
         site.requests.fetch_add(1, Ordering::Relaxed);
-        let answering = Answering(site);
+        let answering = Answering { site, shared };
         Box::pin(async move {
-            let response = service.call(request).await;
-            drop(answering);
-            shared.head.store(false, Ordering::Relaxed);
-            shared.answered.fetch_add(1, Ordering::Relaxed);
-            shared.busy.store(false, Ordering::Relaxed);
-            response
+            let response = service.call(request).await?;
+            Ok::<_, S::Error>(response.map(|body| Answer { body, _answering: answering }))
         })
     });
     let mut http = http1::Builder::new();
@@ -220,12 +216,44 @@ impl Shared {
     }
 }
 
-/// Counts a request while it is answered.
-struct Answering(Arc<Site>);
+/// A request is being answered for as long as this lives.
+struct Answering {
+    site: Arc<Site>,
+    shared: Arc<Shared>,
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.site.requests.fetch_sub(1, Ordering::Relaxed);
+        self.shared.head.store(false, Ordering::Relaxed);
+        self.shared.answered.fetch_add(1, Ordering::Relaxed);
+        self.shared.busy.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A response's body. Until hyper has taken all of it, and be that for hours, the request is being answered.
+struct Answer<B> {
+    body: B,
+    _answering: Answering,
+}
+
+impl<B: hyper::body::Body + Unpin> hyper::body::Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
     }
 }
 

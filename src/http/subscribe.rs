@@ -106,14 +106,14 @@ struct Ready {
     permit: Option<SessionPermit>,
 }
 
-async fn begin(site: &Arc<Site>, endpoint: &Endpoint, visitor: Visitor, call: Call, ready: Ready) -> Reply {
+async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, call: Call, ready: Ready) -> Reply {
     let Ready { transport, id, terms, hello, permit } = ready;
     let plain = call.visit.plain && transport != Transport::Poll;
     let form = Form { transport, format: terms.format, chunked: plain && transport != Transport::WebSocket };
     let head = match (transport, plain) {
         (Transport::WebSocket, true) => match handshake::websocket_head(&call.headers) {
             Ok(head) => head,
-            Err((status, message)) => return answer::error(status, message),
+            Err((status, message)) => return not_a_websocket(status, message),
         },
         (Transport::WebSocket, false) => return answer::error(400, "a WebSocket begins with a bare GET of HTTP/1.1"),
         (_, true) => handshake::stream_head(transport),
@@ -125,12 +125,12 @@ async fn begin(site: &Arc<Site>, endpoint: &Endpoint, visitor: Visitor, call: Ca
     let request = endpoint
         .settings
         .needs_request()
-        .then(|| Arc::new(Request { path: visitor.captures, query: visitor.query, headers: headers.clone() }));
+        .then(|| Arc::new(Request { path: visitor.captures, query: visitor.query, headers: copied(&headers) }));
     let (early, permits) = (bytes::Bytes::new(), (None, permit));
     let (reply, answered) = oneshot::channel();
     let poll = Poll { reply, items: Vec::new(), count: 0, limit, gap: None, wait, until: 0 };
     let line = Line::Poll(Box::new(poll));
-    let opening = Opening { line, head, early, id, endpoint: endpoint.id, form, terms, hello, request, permits };
+    let opening = Opening { line, head, early, id, endpoint: endpoint.clone(), form, terms, hello, request, permits };
     match (transport, plain) {
         (Transport::Poll, _) => {
             site.hub.open(opening);
@@ -145,6 +145,19 @@ async fn begin(site: &Arc<Site>, endpoint: &Endpoint, visitor: Visitor, call: Ca
         }
         (_, false) => through_body(site, opening),
     }
+}
+
+/// Why a handshake is none, and which version would be one.
+fn not_a_websocket(status: u16, message: &str) -> Reply {
+    let mut response = answer::error(status, message);
+    response.headers_mut().insert("sec-websocket-version", http::HeaderValue::from_static("13"));
+    response
+}
+
+/// Copies: what hyper parsed are slices that keep its whole read buffer alive, here for as long as a session lives.
+fn copied(headers: &HeaderMap) -> HeaderMap {
+    let copy = |value: &http::HeaderValue| http::HeaderValue::from_bytes(value.as_bytes()).ok();
+    headers.iter().filter_map(|(name, value)| Some((name.clone(), copy(value)?))).collect()
 }
 
 /// The ordinary body path: the shard writes to one end of a pair of sockets, HTTP reads from the other.

@@ -29,7 +29,7 @@ const GATHER: usize = 16;
 #[derive(Default)]
 pub struct Fanout {
     /// Counts batches, so that a session knows the last one it was served.
-    batch: u32,
+    batch: u64,
     /// Counts events, for audiences.
     serial: u64,
     events: Vec<Arc<Event>>,
@@ -48,7 +48,7 @@ pub struct Fanout {
 
 impl Fanout {
     /// The number of the present batch.
-    pub fn batch(&self) -> u32 {
+    pub fn batch(&self) -> u64 {
         self.batch
     }
 
@@ -111,7 +111,7 @@ impl Shard {
         self.plan.counters.events.add(events.len() as u64);
         self.fanout.events = events;
         if taken {
-            self.fanout.batch = self.fanout.batch.wrapping_add(1);
+            self.fanout.batch += 1;
             (self.fanout.at, self.fanout.walking, self.fanout.span) = ((0, 0), true, None);
         }
         taken
@@ -223,12 +223,11 @@ impl Shard {
             return;
         }
         session.wrote = self.timers.now();
-        let before = session.waiting();
         match deliver(session, audience, self.classes.block(audience.class), &mut self.fanout) {
             Delivered::Sent => count_delivery(&self.plan.counters, audience.events.len(), audience.bytes()),
             Delivered::Queued => {
                 count_delivery(&self.plan.counters, audience.events.len(), audience.bytes());
-                self.weigh(number, before);
+                self.weigh(number);
             }
             Delivered::Dead => self.end(number, Close::Gone),
         }
@@ -236,10 +235,9 @@ impl Shard {
 
     /// Offers the paced events of the batch to a session's pace.
     fn offer(&mut self, number: u32) {
-        let now = self.clock.0;
+        let now = self.millis;
         let session = &mut self.sessions[number as usize];
         let audience = self.audiences.get(session.audience);
-        let before = session.waiting();
         let Some(pace) = &mut session.pace else { return };
         let mut go = Vec::new();
         for &event in &audience.paced {
@@ -249,7 +247,7 @@ impl Shard {
                 Offer::Until(_) => {}
             }
         }
-        self.weigh(number, before);
+        self.weigh(number);
         self.send_events(number, &go);
         self.schedule(number);
     }

@@ -61,6 +61,7 @@ impl Shard {
             let mut chunk = std::mem::take(&mut self.scratch);
             chunk.clear();
             let filled = self.fill(number, &mut backlog, &here, &mut chunk);
+            self.count_waiting(number); // what its pace holds by now
             let sent = chunk.is_empty() || self.write(number, &chunk);
             self.scratch = chunk;
             if !sent {
@@ -72,6 +73,7 @@ impl Shard {
                     let marks = at.unwrap_or(backlog.seen);
                     return self.answer(number, &marks, more);
                 }
+                Filled::Ahead if self.has_page(number) => return self.answer(number, &backlog.seen, false),
                 Filled::Ahead => {
                     self.sessions[number as usize].backlog = Some(backlog);
                     self.ahead.insert(number);
@@ -182,15 +184,21 @@ impl Shard {
     }
 
     fn go_live(&mut self, number: u32, backlog: &Backlog) {
-        if let Line::Poll(poll) = &self.sessions[number as usize].line
-            && (poll.count > 0 || poll.gap.is_some() || poll.until <= self.timers.now())
-        {
+        if self.has_page(number) {
             return self.answer(number, &backlog.seen, false);
         }
         self.seat(number);
         self.release(number);
         self.schedule(number);
         self.busy.insert(number); // what it said meanwhile
+    }
+
+    /// Whether this is a poll with something to answer, or one that waits no longer.
+    fn has_page(&self, number: u32) -> bool {
+        match &self.sessions[number as usize].line {
+            Line::Poll(poll) => poll.count > 0 || poll.gap.is_some() || poll.until <= self.timers.now(),
+            Line::Socket(_) => false,
+        }
     }
 
     /// Writes to a session whose queue is empty; false if its line is dead.
@@ -208,8 +216,7 @@ impl Shard {
             backlog.say(bytes.to_vec());
             return;
         }
-        let before = session.waiting();
-        if self.write(number, bytes) { self.weigh(number, before) } else { self.end(number, Close::Gone) }
+        if self.write(number, bytes) { self.weigh(number) } else { self.end(number, Close::Gone) }
     }
 
     /// Something said to this session alone, in its form.
@@ -231,12 +238,11 @@ impl Shard {
 
     /// What pace held back and may go now.
     pub(super) fn release(&mut self, number: u32) {
-        let now = self.clock.0;
+        let now = self.millis;
         let Some(session) = self.sessions.get_mut(number as usize) else { return };
-        let before = session.waiting();
         let Some(pace) = &mut session.pace else { return };
         let events = pace.due(now);
-        self.weigh(number, before);
+        self.count_waiting(number);
         self.send_events(number, &events);
     }
 
@@ -245,11 +251,9 @@ impl Shard {
         let now = self.timers.now();
         let Some(session) = self.sessions.get_mut(number as usize) else { return };
         if session.queue.is_some() {
-            let before = session.waiting();
             let drained = session.drain();
             session.wrote = now;
-            let after = session.waiting();
-            self.waiting = self.waiting + after - before;
+            self.count_waiting(number);
             match drained {
                 Err(_) => return self.end(number, Close::Gone),
                 Ok(false) => return,
@@ -263,18 +267,22 @@ impl Shard {
     }
 
     /// After bytes were queued: the count of what waits, and the policy of a session that has too much.
-    pub(super) fn weigh(&mut self, number: u32, before: usize) {
-        let Some(session) = self.sessions.get(number as usize) else { return };
-        let waiting = session.waiting();
-        self.waiting = self.waiting + waiting - before;
-        if waiting <= before || session.life == Life::Leaving {
+    pub(super) fn weigh(&mut self, number: u32) {
+        if !self.count_waiting(number) {
             return;
+        }
+        let session = &self.sessions[number as usize];
+        let waiting = session.waiting();
+        if session.life == Life::Leaving || session.backlog.is_some() {
+            return; // it is on its way out, or reads the past at its own speed
         }
         if waiting > self.plan.settings.queue {
             self.slow(number, self.plan.settings.queue);
         }
         let others = self.plan.queued.load(Ordering::Relaxed).wrapping_sub(self.told_queued);
-        if others.wrapping_add(self.waiting) > self.plan.settings.queues {
+        // The longest of all lies with those who hold more than their part: other shards have nothing to give.
+        let queues = self.plan.settings.queues;
+        if others.wrapping_add(self.waiting) > queues && self.waiting > queues / self.plan.shards {
             let longest = self.sessions.iter().max_by_key(|(_, s)| s.waiting()).map(|(n, s)| (n as u32, s.waiting()));
             if let Some((longest, waiting)) = longest.filter(|(_, waiting)| *waiting > 0) {
                 self.slow(longest, waiting / 2);
@@ -282,19 +290,30 @@ impl Shard {
         }
     }
 
+    /// Counts anew what waits for a session; whether it has become more. Whoever queues or holds something for one ends
+    /// here, and forgetting to is put right the next time.
+    pub(super) fn count_waiting(&mut self, number: u32) -> bool {
+        let Some(session) = self.sessions.get_mut(number as usize) else { return false };
+        let waiting = session.waiting();
+        let before = std::mem::replace(&mut session.counted, waiting);
+        self.waiting = self.waiting - before + waiting;
+        waiting > before
+    }
+
     /// A session has more waiting than `limit`.
     fn slow(&mut self, number: u32, limit: usize) {
         let session = &self.sessions[number as usize];
-        let before = session.waiting();
+        if session.life == Life::Leaving {
+            return self.end(number, Close::Gone); // it was told already
+        }
         let policy = self.endpoints.get(&session.key.endpoint).map_or(OnSlow::Disconnect, |e| e.settings.on_slow);
         match policy {
             OnSlow::Disconnect => {}
             OnSlow::DropOldest => self.drop_oldest(number, limit),
             OnSlow::Latest => self.keep_latest(number),
         }
-        let after = self.sessions[number as usize].waiting();
-        self.waiting = self.waiting + after - before;
-        let ends = after > limit;
+        self.count_waiting(number);
+        let ends = self.sessions[number as usize].waiting() > limit;
         let did = if ends { OnSlow::Disconnect } else { policy };
         self.plan.counters.slow[did as usize].add(1);
         if ends {

@@ -24,8 +24,8 @@ pub struct Opening {
     pub early: Bytes,
     /// Its id.
     pub id: [u8; 16],
-    /// Which endpoint, by number.
-    pub endpoint: u32,
+    /// The endpoint as it was when it let the session in.
+    pub endpoint: Arc<Endpoint>,
     /// How it is spoken to.
     pub form: Form,
     /// What it gets.
@@ -123,7 +123,8 @@ impl Mailbox {
 
     /// All of it; from here on the bell rings again.
     pub fn take(&self) -> Vec<Mail> {
-        self.rung.store(false, Ordering::Release);
+        // A swap and not a store: who found the bell already rung has its news seen from here on.
+        self.rung.swap(false, Ordering::AcqRel);
         if !self.has_mail.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }

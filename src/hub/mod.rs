@@ -56,6 +56,7 @@ impl Hub {
             streams.on_change(Box::new(move || bell.ring()));
             let plan = Plan {
                 number,
+                shards: metrics.shards(),
                 streams: streams.clone(),
                 settings: settings.clone(),
                 publish: publish.clone(),

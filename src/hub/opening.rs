@@ -28,12 +28,12 @@ pub(super) struct Start {
 /// Makes the session; it is not yet in the slab.
 pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Session, Start) {
     let now = shard.timers.now();
-    let Opening { mut line, head, early, id, endpoint: number, form, terms, hello, request, permits } = opening;
+    let Opening { mut line, head, early, id, endpoint: _, form, terms, hello, request, permits } = opening;
     if let Line::Poll(poll) = &mut line {
         poll.until = if poll.wait.is_zero() { now } else { now + ticks(poll.wait) };
     }
     let key = Key {
-        endpoint: number,
+        endpoint: endpoint.id,
         form,
         patterns: terms.patterns,
         select: terms.select,
@@ -54,7 +54,7 @@ pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Ses
         farewell: None,
         leave,
         own_select: false,
-        own_pace: false,
+        own_pace: terms.own_pace,
         permits,
     };
     let session = Session {
@@ -73,6 +73,7 @@ pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Ses
         reader: websocket::Reader::default(),
         queue: None,
         backlog: None,
+        counted: 0,
         own: Box::new(own),
     };
     (session, Start { begin: terms.begin, first: head, hello, early })
@@ -86,7 +87,10 @@ pub(super) fn here(tails: &Tails, reach: &[u32]) -> Vec<Here> {
 impl Shard {
     /// The session's backlog, and the first bytes.
     pub(super) fn begin(&mut self, number: u32, endpoint: &Arc<Endpoint>, mut start: Start) {
-        let here = here(&self.tails, &endpoint.reach);
+        let mut here = here(&self.tails, &endpoint.reach);
+        for (partition, mark) in &mut here {
+            (mark.epoch, mark.position) = partition.head();
+        }
         let most = self.plan.settings.replay;
         let session = &mut self.sessions[number as usize];
         let key = session.key.clone();
@@ -121,6 +125,7 @@ impl Shard {
             backlog.announce();
         }
         session.backlog = Some(Box::new(backlog));
+        self.count_waiting(number);
         self.pump(number);
         if !start.early.is_empty() && self.sessions.contains(number as usize) {
             let mut early = start.early.to_vec();

@@ -86,7 +86,7 @@ pub struct Own {
     pub leave: Option<(Tick, Close)>,
     /// `where` was set by a command, so a changed file does not touch it.
     pub own_select: bool,
-    /// The same of its pace.
+    /// The same of its pace, also if it asked for it when it came.
     pub own_pace: bool,
     /// Its slots: given back when the session is gone.
     pub permits: (Option<ConnectionPermit>, Option<SessionPermit>),
@@ -112,7 +112,7 @@ pub struct Session {
     /// Its seat there.
     pub seat: u32,
     /// The last batch it was served.
-    pub batch: u32,
+    pub batch: u64,
     /// When it was last written to, heard, is next looked after.
     pub wrote: Tick,
     /// Last byte from it.
@@ -133,6 +133,8 @@ pub struct Session {
     pub backlog: Option<Box<Backlog>>,
     /// What pace holds back.
     pub pace: Option<Box<Pace>>,
+    /// How much of what waits its shard has counted.
+    pub counted: usize,
     /// The rest.
     pub own: Box<Own>,
 }

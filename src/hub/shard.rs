@@ -19,6 +19,7 @@ use super::mail::{Mail, Mailbox, Opening, Publish, Settings};
 use super::seat::{Line, Session};
 use super::tails::Tails;
 use super::timers::{TICK, Tick, Timers};
+use crate::close::Close;
 use crate::event::Time;
 use crate::metrics::ShardCounters;
 use crate::session::endpoint::{Endpoint, OnSlow};
@@ -33,6 +34,8 @@ const READY: usize = 1024;
 pub struct Plan {
     /// Its number, from 0: its place among the readers of every stream.
     pub number: usize,
+    /// How many there are.
+    pub shards: usize,
     /// What it reads.
     pub streams: Arc<Streams>,
     /// What it must hold to.
@@ -64,8 +67,13 @@ pub struct Shard {
     pub(super) scratch: Vec<u8>,
     pub(super) input: Vec<u8>,
     pub(super) began: Instant,
+    /// For people: it may be set back.
     pub(super) clock: Time,
+    /// For pace: milliseconds since the shard began.
+    pub(super) millis: u64,
     pub(super) stopping: bool,
+    /// All sessions leave.
+    pub(super) draining: bool,
     /// What this shard last added to the common count of waiting bytes.
     pub(super) told_queued: usize,
     /// Bytes that wait here.
@@ -92,7 +100,9 @@ impl Shard {
             input: vec![0; 64 * 1024],
             began: Instant::now(),
             clock: Time::now(),
+            millis: 0,
             stopping: false,
+            draining: false,
             told_queued: 0,
             waiting: 0,
         }
@@ -107,7 +117,9 @@ impl Shard {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
-            self.clock = Time::now();
+            (self.clock, self.millis) = (Time::now(), self.began.elapsed().as_millis() as u64);
+            // First of all: after a long sleep, whoever comes in now must not count from when it began.
+            self.timers.advance((u128::from(self.millis) / TICK.as_millis()) as Tick, &mut due);
             for event in events.iter().filter(|e| e.token() != WAKE) {
                 let number = event.token().0 as u32;
                 self.ready(
@@ -122,7 +134,6 @@ impl Shard {
             }
             self.fan_out();
             self.work();
-            self.timers.advance((self.began.elapsed().as_millis() / TICK.as_millis()) as Tick, &mut due);
             for number in due.drain(..) {
                 self.tend(number);
             }
@@ -159,7 +170,7 @@ impl Shard {
         session.readable |= readable;
         if closed && session.backlog.is_some() {
             // Its input is not read while it catches up, so this is the only word of its end.
-            return self.end(number, crate::close::Close::Gone);
+            return self.end(number, Close::Gone);
         }
         if writable {
             self.flush(number);
@@ -187,10 +198,10 @@ impl Shard {
 
     /// Takes in a new session.
     fn open(&mut self, opening: Opening) {
-        let Some(endpoint) = self.endpoints.get(&opening.endpoint).cloned() else {
+        let Some(endpoint) = self.endpoints.get(&opening.endpoint.id).cloned() else {
             return; // removed while it was on its way: the line closes, the permits go
         };
-        let transport = opening.form.transport;
+        let (transport, outdated) = (opening.form.transport, opening.endpoint.settings.breaks(&endpoint.settings));
         let (session, start) = super::opening::seat(opening, &endpoint, self);
         let number = self.sessions.insert(session) as u32;
         if let Err(error) = self.register(number) {
@@ -201,6 +212,11 @@ impl Shard {
         endpoint.counters.opened(transport);
         self.plan.counters.sessions[transport as usize].add(1);
         self.begin(number, &endpoint, start);
+        if self.draining || outdated {
+            // It was let in before, and missed the word to leave.
+            let why = if self.draining { Close::Drain } else { Close::Reload };
+            self.depart(&[(number, why)], self.timers.now(), Duration::ZERO);
+        }
         self.tend(number);
         self.listen(number);
     }

@@ -268,16 +268,15 @@ impl Shard {
         self.sessions[number as usize].own.own_pace |= own;
         self.rekey(number, |key| key.pace = pace.clone());
         let Some(session) = self.sessions.get_mut(number as usize) else { return };
-        let before = session.waiting();
         let mut next = pace.map(|rules| Box::new(Pace::new(rules)));
-        let held = session.pace.take().map(|mut old| old.due(u64::MAX)).unwrap_or_default();
+        let held = session.pace.take().map(|old| old.into_held()).unwrap_or_default();
         match &mut next {
             Some(next) => held.iter().for_each(|event| next.hold(event)),
             None => self.send_events(number, &held),
         }
         let Some(session) = self.sessions.get_mut(number as usize) else { return };
         session.pace = next;
-        self.weigh(number, before);
+        self.weigh(number);
         if self.sessions.get(number as usize).is_some_and(Session::is_live) {
             self.release(number);
             self.schedule(number);

@@ -20,6 +20,8 @@ use crate::wire::form::Transport;
 const GOODBYE: Tick = 20;
 /// How often a waiting poll is checked for a client that has left.
 const POLL_CHECK: Tick = 10;
+/// The `ping` of sessions whose endpoint was removed and which leave one by one.
+const PING: Tick = 250;
 
 impl Shard {
     /// A session's timer is due.
@@ -38,6 +40,11 @@ impl Shard {
         match &session.line {
             Line::Poll(poll) if poll.reply.is_closed() => return self.end(number, Close::Gone),
             Line::Poll(poll) if poll.until <= now && session.is_live() => return self.answer_page(number),
+            // It is ahead of this shard: there is nothing for it, and it keeps its cursor.
+            Line::Poll(poll) if poll.until <= now && self.ahead.contains(&number) => {
+                let marks = self.marks(number);
+                return self.answer(number, &marks, false);
+            }
             Line::Poll(_) => {}
             Line::Socket(_) => {
                 if session.is_live() {
@@ -58,7 +65,7 @@ impl Shard {
             return;
         }
         if session.pinged {
-            return self.end(number, Close::Silent);
+            return self.close(number, Close::Silent);
         }
         self.settle(number);
         let Some(session) = self.sessions.get(number as usize) else { return };
@@ -82,13 +89,13 @@ impl Shard {
     /// breathe at once.
     fn idle_at(&self, number: u32) -> Tick {
         let session = &self.sessions[number as usize];
-        let ping = self.endpoints.get(&session.key.endpoint).map_or(1, |e| ticks(e.settings.ping));
-        session.wrote + ping - (number % 10) * ping / 100
+        let ping = self.endpoints.get(&session.key.endpoint).map_or(PING, |e| ticks(e.settings.ping));
+        session.wrote + ping - (u64::from(number % 10) * u64::from(ping) / 100) as Tick
     }
 
     /// Sets the one timer of a session to the next thing that is due.
     pub(super) fn schedule(&mut self, number: u32) {
-        let Some(session) = self.sessions.get(number as usize) else { return };
+        let Some(session) = self.sessions.get(number as usize).filter(|s| s.life == Life::Here) else { return };
         let now = self.timers.now();
         let mut next = self.idle_at(number);
         if next <= now {
@@ -104,7 +111,7 @@ impl Shard {
             next = now + 1; // by then it has been served what it published
         }
         if let Some(due) = session.pace.as_ref().filter(|_| session.is_live()).and_then(|p| p.next()) {
-            let wait = due.saturating_sub(self.clock.0).div_ceil(TICK.as_millis() as u64);
+            let wait = due.saturating_sub(self.millis).div_ceil(TICK.as_millis() as u64);
             next = next.min(now + wait.max(1) as Tick);
         }
         self.remind(number, next);
@@ -131,8 +138,10 @@ impl Shard {
 
     /// The last bytes of a session; then it waits a moment for the other side to go first.
     pub(super) fn leave(&mut self, number: u32, why: Close, last: &[u8]) {
-        self.settle(number);
-        if !self.sessions.contains(number as usize) {
+        if why != Close::Slow {
+            self.settle(number); // one that is slow comes again for it; and serving it here would make others slow in turn
+        }
+        if self.sessions.get(number as usize).is_none_or(|s| s.life == Life::Leaving) {
             return;
         }
         if matches!(self.sessions[number as usize].line, Line::Poll(_)) {
@@ -142,7 +151,6 @@ impl Shard {
         self.unseat(number);
         self.note(number, why);
         let session = &mut self.sessions[number as usize];
-        let before = session.waiting();
         session.life = Life::Leaving;
         (session.backlog, session.pace) = (None, None);
         if let Some(queue) = &mut session.queue
@@ -151,10 +159,10 @@ impl Shard {
             queue.forget(); // it would not read them anyway
         }
         let alive = session.send(last).is_ok();
-        self.waiting = self.waiting + session.waiting() - before;
         session.timer = self.timers.now() + GOODBYE;
         let timer = session.timer;
         self.timers.insert(timer, number);
+        self.count_waiting(number);
         match (alive, self.sessions[number as usize].queue.is_none()) {
             (false, _) => self.end(number, why),
             (true, true) => self.shut(number),
@@ -177,8 +185,9 @@ impl Shard {
             self.note(number, why);
         }
         let session = self.sessions.remove(number as usize);
-        self.waiting -= session.waiting();
+        self.waiting -= session.counted;
         self.busy.remove(&number);
+        self.ahead.remove(&number);
     }
 
     /// Counts and logs an end, once.
@@ -205,7 +214,9 @@ impl Shard {
         self.unseat(number);
         self.note(number, Close::Asked);
         let session = self.sessions.remove(number as usize);
+        self.waiting -= session.counted;
         self.busy.remove(&number);
+        self.ahead.remove(&number);
         let Line::Poll(poll) = session.line else { return };
         let mut body = b"{\"items\":[".to_vec();
         body.extend(poll.items);
@@ -263,7 +274,8 @@ impl Shard {
         let numbers: Vec<u32> = self.sessions.iter().map(|(n, _)| n as u32).collect();
         let (mut leaving, now) = (Vec::new(), self.timers.now());
         for number in numbers {
-            let id = self.sessions[number as usize].key.endpoint;
+            let Some(session) = self.sessions.get(number as usize) else { continue }; // it made room for another
+            let id = session.key.endpoint;
             match (before.get(&id), self.endpoints.get(&id).cloned()) {
                 (_, None) => leaving.push((number, Close::Removed)),
                 (Some(old), Some(new)) if old.settings.breaks(&new.settings) => leaving.push((number, Close::Reload)),
@@ -293,23 +305,25 @@ impl Shard {
             self.select(number, select, false);
         }
         let Some(session) = self.sessions.get(number as usize) else { return };
-        if old.settings.pace != new.settings.pace && !session.own.own_pace {
+        let paces = session.key.form.transport != Transport::Poll;
+        if old.settings.pace != new.settings.pace && paces && !session.own.own_pace {
             self.pace(number, pace, false);
         }
     }
 
     /// All sessions leave.
     pub(super) fn drain_all(&mut self, over: Duration) {
+        self.draining = true;
         let all: Vec<_> = self.sessions.iter().map(|(n, _)| (n as u32, Close::Drain)).collect();
         self.depart(&all, self.timers.now(), over);
     }
 
     /// Spreads departures evenly.
-    fn depart(&mut self, leaving: &[(u32, Close)], now: Tick, over: Duration) {
+    pub(super) fn depart(&mut self, leaving: &[(u32, Close)], now: Tick, over: Duration) {
         let over = if over.is_zero() { 0 } else { u64::from(ticks(over)) };
         for (at, (number, why)) in leaving.iter().enumerate() {
             let when = now + (over * at as u64 / leaving.len() as u64) as Tick + 1;
-            let own = &mut self.sessions[*number as usize].own;
+            let Some(own) = self.sessions.get_mut(*number as usize).map(|s| &mut s.own) else { continue };
             if own.leave.is_none_or(|(at, _)| at > when) {
                 own.leave = Some((when, *why));
             }

@@ -124,7 +124,8 @@ fn oldest(lanes: &[Lane]) -> Option<usize> {
 }
 
 impl Backlog {
-    /// Of a session that begins, at the place where the shard stands (`here`: the partitions of its reach).
+    /// Of a session that begins. `here` are the partitions of its reach with their last positions: whoever was told that
+    /// an event is stored finds it, even if the shard has not come so far.
     pub fn begin(begin: &Begin, fallback: Replay, here: &[Here], most: u64, wants: Wants<'_>) -> Backlog {
         let seen = here.iter().map(|(_, mark)| *mark).collect();
         let mut backlog = Backlog { steps: VecDeque::new(), lanes: Vec::new(), seen };
@@ -270,7 +271,7 @@ impl Backlog {
     /// Whether there is more to read at once.
     pub fn is_behind(&self, here: &[Here]) -> bool {
         let lanes = self.lanes.iter().zip(here);
-        lanes.into_iter().any(|(lane, (_, mark))| !lane.page.is_empty() || lane.after < mark.position)
+        lanes.into_iter().any(|(lane, (_, mark))| !lane.page.is_empty() || lane.after < mark.position.max(lane.until))
     }
 
     fn caught_up(&self, here: &[Here]) -> bool {
@@ -283,7 +284,7 @@ impl Backlog {
     /// The catch-up: everything after the session's own cursor, to where the shard is now.
     fn follow(&mut self, here: &[Here], mut turn: usize, wants: Wants<'_>) -> Pulled {
         for (lane, (_, mark)) in self.lanes.iter_mut().zip(here) {
-            lane.until = mark.position;
+            lane.until = lane.until.max(mark.position);
         }
         loop {
             for at in 0..self.lanes.len() {

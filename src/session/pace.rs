@@ -7,12 +7,20 @@ use super::terms::Pacing;
 use crate::event::Event;
 use crate::topic::Topic;
 
+/// What a topic costs while its time runs, whether an event is held or not.
+const PER_TOPIC: usize = 64;
+/// Fewer topics are not worth looking through for those whose time is over.
+const FEW: usize = 64;
+
 /// What is held back for one session.
 #[derive(Debug)]
 pub struct Pace {
     rules: Arc<[Pacing]>,
     topics: HashMap<Topic, Slot>,
-    bytes: usize,
+    /// Of the payloads held.
+    payloads: usize,
+    /// How many topics it may have before those that are quiet are forgotten again.
+    tidy_at: usize,
 }
 
 #[derive(Debug)]
@@ -30,10 +38,20 @@ pub enum Offer {
     Until(u64),
 }
 
+impl Slot {
+    /// Holds an event in place of the one before it, and keeps count of their payloads.
+    fn hold(&mut self, event: &Arc<Event>, payloads: &mut usize) {
+        *payloads += event.payload.bytes.len();
+        if let Some(old) = self.held.replace(event.clone()) {
+            *payloads -= old.payload.bytes.len();
+        }
+    }
+}
+
 impl Pace {
     /// Nothing is held.
     pub fn new(rules: Arc<[Pacing]>) -> Pace {
-        Pace { rules, topics: HashMap::new(), bytes: 0 }
+        Pace { rules, topics: HashMap::new(), payloads: 0, tidy_at: FEW }
     }
 
     /// The rules it was made of.
@@ -41,52 +59,55 @@ impl Pace {
         &self.rules
     }
 
-    /// Bytes held, 64 added for each event.
+    /// Bytes held, 64 added for each topic.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.payloads + self.topics.len() * PER_TOPIC
     }
 
     /// Takes an event of a paced topic.
     pub fn offer(&mut self, event: &Arc<Event>, now: u64) -> Offer {
-        let every = every(&self.rules, event.topic.as_str()).unwrap_or_default();
+        if self.topics.len() >= self.tidy_at {
+            self.topics.retain(|_, slot| slot.due > now || slot.held.is_some());
+            self.tidy_at = (self.topics.len() * 2).max(FEW);
+        }
         let slot = self.topics.entry(event.topic.clone()).or_insert(Slot { due: now, held: None });
         if slot.due <= now && slot.held.is_none() {
-            slot.due = now + every;
+            slot.due = now + every(&self.rules, event.topic.as_str()).unwrap_or_default();
             return Offer::Now;
         }
-        let due = slot.due;
-        self.bytes += cost(event);
-        if let Some(old) = slot.held.replace(event.clone()) {
-            self.bytes -= cost(&old);
-        }
-        Offer::Until(due)
+        slot.hold(event, &mut self.payloads);
+        Offer::Until(slot.due)
     }
 
     /// Holds an event until the next [`due`](Pace::due), for a session that is still catching up.
     pub fn hold(&mut self, event: &Arc<Event>) {
         let slot = self.topics.entry(event.topic.clone()).or_insert(Slot { due: 0, held: None });
-        self.bytes += cost(event);
-        if let Some(old) = slot.held.replace(event.clone()) {
-            self.bytes -= cost(&old);
-        }
+        slot.hold(event, &mut self.payloads);
+    }
+
+    /// All that is held, oldest first: nothing is paced any more, or by other rules.
+    pub fn into_held(self) -> Vec<Arc<Event>> {
+        oldest_first(self.topics.into_values().filter_map(|slot| slot.held).collect())
     }
 
     /// What may go now, oldest first; forgets topics that were quiet for their time.
     pub fn due(&mut self, now: u64) -> Vec<Arc<Event>> {
         let mut out = Vec::new();
-        let (rules, bytes) = (&self.rules, &mut self.bytes);
+        let (rules, payloads) = (&self.rules, &mut self.payloads);
         self.topics.retain(|topic, slot| {
             if slot.due > now {
                 return true;
             }
             let Some(event) = slot.held.take() else { return false };
             slot.due = now + every(rules, topic.as_str()).unwrap_or_default();
-            *bytes -= cost(&event);
+            *payloads -= event.payload.bytes.len();
             out.push(event);
             true
         });
-        out.sort_by_key(|event| (event.time, event.position));
-        out
+        if self.topics.is_empty() {
+            self.topics.shrink_to_fit();
+        }
+        oldest_first(out)
     }
 
     /// When something held may go next.
@@ -95,8 +116,9 @@ impl Pace {
     }
 }
 
-fn cost(event: &Event) -> usize {
-    event.payload.bytes.len() + 64
+fn oldest_first(mut events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+    events.sort_by_key(|event| (event.time, event.position));
+    events
 }
 
 /// How often a topic may be sent, in milliseconds, if it is paced at all.
@@ -104,3 +126,6 @@ pub fn every(rules: &[Pacing], topic: &str) -> Option<u64> {
     let rule = rules.iter().find(|rule| rule.topics.iter().any(|p| p.matches(topic)))?;
     Some(rule.every.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests;

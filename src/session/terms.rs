@@ -50,6 +50,8 @@ pub struct Terms {
     pub allow: Arc<[Pattern]>,
     pub select: Option<Arc<Where>>,
     pub pace: Option<Arc<[Pacing]>>,
+    /// It asked for a pace of its own.
+    pub own_pace: bool,
     pub begin: Begin,
     pub format: Format,
 }
@@ -88,6 +90,7 @@ pub fn terms(endpoint: &Endpoint, asked: &Asked, scope: &Scope<'_>, most: usize,
         allow,
         select: settings.select.as_ref().map(|rule| select(rule, scope)).transpose().or_else(|e| denied(400, e))?,
         pace: paces(settings, asked.pace.as_deref(), scope).or_else(|e| denied(400, e))?,
+        own_pace: asked.pace.is_some(),
         begin: begin(settings, asked, replay)?,
         format: match asked.format.as_deref() {
             None => settings.format,

@@ -73,8 +73,9 @@ fn a_subscription_with_a_cursor_catches_up_on_that_topic_alone() {
     let events = first.events(3);
     let data: Vec<&Value> = events.iter().map(Item::data).collect();
     assert_eq!(data, [1, 3, 4]);
-    let with_cursor: Vec<bool> = events.iter().map(|event| event.cursor().is_some()).collect();
-    assert_eq!(with_cursor, [false, false, true], "the catch-up of one subscription is out of turn");
+    // What its shard had read before comes out of turn; from the first event in turn on, all are.
+    let in_turn: Vec<bool> = events.iter().map(|event| event.cursor().is_some()).collect();
+    assert!(in_turn.is_sorted() && in_turn[2], "{in_turn:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What an endpoint promises by its keys, on every transport.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::checker::position_of_id;
@@ -270,6 +272,20 @@ fn poll_pages_through_and_waits() {
     for wrong in ["limit=0", "limit=x", "limit=1001", "wait=x"] {
         let answer = get(address, &format!("/e?transport=poll&{wrong}"));
         assert!([200, 400].contains(&answer.status()), "{wrong}: {}", answer.text());
+    }
+}
+
+#[test]
+fn a_poll_waits_as_long_as_it_asks_also_after_a_quiet_time() {
+    let relay = relay_with_endpoint("");
+    // Until then nobody is there, and nothing moves the clocks of the shards.
+    relay.wait_for(|stats| stats["uptime_s"].as_u64() >= Some(2));
+    // As many as there may be shards, because each has a clock of its own.
+    for _ in 0..4 {
+        let began = Instant::now();
+        get(relay.public(), "/e?transport=poll&wait=1s").expect(200);
+        let waited = began.elapsed();
+        assert!(waited >= Duration::from_millis(800), "{waited:?}");
     }
 }
 

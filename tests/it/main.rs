@@ -3,13 +3,14 @@
 #![forbid(unsafe_code)]
 // Tests are for those who read them; what they call is named so that it needs no page of its own.
 #![allow(missing_docs)]
+// All of this is test code, also what stands outside of a `#[test]`.
+#![allow(clippy::unwrap_used)]
 
 mod admin;
 mod alertmanager;
 mod bad_input;
 mod checker;
 mod cli;
-
 mod client;
 mod commands;
 mod config;

@@ -71,6 +71,9 @@ struct File {
     text: String,
 }
 
+/// Finds the faults of a file.
+type Rule = fn(&File) -> Vec<String>;
+
 impl File {
     /// What is not compiled for tests only: a file's tests stand at its end.
     fn shipped(&self) -> &str {
@@ -96,7 +99,8 @@ impl File {
 #[test]
 fn the_house_is_tidy() {
     let files = files();
-    let rules = [absences, long_functions, long_file, left_over, unwraps, commented_out, empty_words, house_attributes];
+    let rules: [Rule; 8] =
+        [absences, long_functions, long_file, left_over, unwraps, commented_out, empty_words, house_attributes];
     let faults: Vec<String> = files.iter().flat_map(|file| rules.iter().flat_map(|rule| rule(file))).collect();
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
@@ -116,7 +120,7 @@ fn it_looks_at_files_that_are_there() {
 #[test]
 fn each_rule_finds_its_fault() {
     let long = format!("fn long() {{\n{}}}\n", "    one();\n".repeat(FUNCTION_LINES - 1));
-    let cases: [(fn(&File) -> Vec<String>, &str, &str); 14] = [
+    let cases: [(Rule, &str, &str); 14] = [
         (absences, "src/wire/form.rs", "use tokio::net::TcpStream;\n"),
         (absences, "src/source/webhook.rs", "use crate::hub::Hub;\n"),
         (absences, "src/hub/shard.rs", "fn f(c: &crate::config::Config) {}\n"),

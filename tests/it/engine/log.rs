@@ -190,7 +190,8 @@ pub fn stats_count(make: Make) {
     let settings = Settings { partitions: 2, max_events: 6, retain: 4, ..stream("a", 0) };
     let streams = make(vec![settings], AMPLE, 0);
     let batch = |now| append(&streams, (0..20).map(|n| draft(&format!("a/{n}"), "12345")).collect(), now).unwrap();
-    (batch(7), batch(9));
+    batch(7);
+    batch(9);
     append(&streams, vec![keyed("a/1", "12345", "k", 9), keyed("a/1", "12345", "k", 9)], 11).unwrap();
     let stats = streams.stats();
     assert_eq!(stats.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["a", "events"]);
