@@ -81,10 +81,11 @@ pub fn stalled(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     // Long enough to fill the kernel's buffers and then a queue.
     for _ in 0..10 {
         load.publish(pace, scale.stretch, events / 4)?;
+        // Nothing may be on its way while this process looks elsewhere.
+        load.settle_all()?;
         most = most.max(server.pss_kib()?);
         kernel = kernel.max(kernel_kib()?);
     }
-    load.settle_all()?;
     let disturbed = percentile(&mut load.arrived.micros, 0.99);
     let ended = files.saturating_sub(server.open_files()?);
     let p99s = format!("{undisturbed:.2} and {disturbed:.2} ms");
