@@ -45,7 +45,8 @@ pub fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), file = %loaded.places.file, "relay starts");
     let files = raise_file_limit();
-    fit(&mut loaded.config.limits.gate, files);
+    let asked = fit(&mut loaded.config.limits.gate, files);
+    warn_if_lowered(asked, loaded.config.limits.gate.connections, files);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(watched, loaded, files))
 }
@@ -133,16 +134,21 @@ fn raise_file_limit() -> usize {
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize)
 }
 
-/// Lowers `connections` to what the file limit can hold.
-fn fit(limits: &mut limits::Settings, files: usize) {
+/// Lowers `connections` to what the file limit can hold; returns what was asked for.
+fn fit(limits: &mut limits::Settings, files: usize) -> u32 {
     let asked = limits.connections;
     while limits.sockets() + OWN_FILES > files && limits.connections > 1 {
         limits.connections -= (limits.connections / 64).max(1);
     }
-    if limits.connections < asked {
+    asked
+}
+
+/// Says so, once.
+fn warn_if_lowered(asked: u32, connections: u32, files: usize) {
+    if connections < asked {
         tracing::warn!(
             asked,
-            connections = limits.connections,
+            connections,
             files,
             "[limits] connections is lowered to what the file limit holds; raise it (LimitNOFILE=) or ask for fewer"
         );
@@ -162,7 +168,7 @@ async fn sweep(site: Arc<Site>) {
 
 /// Tells systemd that the runtime still turns.
 async fn watchdog() {
-    let Some(every) = sd_notify::watchdog_enabled() else { return };
+    let Some(every) = sd_notify::watchdog_enabled().filter(|every| !every.is_zero()) else { return };
     let mut ticks = tokio::time::interval(every / 2);
     loop {
         ticks.tick().await;

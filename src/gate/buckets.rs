@@ -176,7 +176,8 @@ mod tests {
             }
         });
         let known = buckets.limiter.into_state_store();
-        assert!(known.table.len() <= 500, "{}", known.table.len());
+        // Each thread may be about to enter one that a sweep beside it did not count.
+        assert!(known.table.len() <= 500 + 8, "{}", known.table.len());
         assert!(known.table.len() >= 250, "at worst each was counted twice");
     }
 }

@@ -188,3 +188,6 @@ impl Audience {
         self.stretches.shrink_to(4);
     }
 }
+
+#[cfg(test)]
+mod tests;

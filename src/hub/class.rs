@@ -97,3 +97,6 @@ impl Classes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

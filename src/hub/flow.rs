@@ -17,9 +17,10 @@ use super::tails::write_cursor;
 use crate::close::Close;
 use crate::cursor::Mark;
 use crate::event::Event;
-use crate::session::backlog::{Backlog, Here, Pulled};
+use crate::session::backlog::{Backlog, Missing, Pulled};
 use crate::session::endpoint::OnSlow;
 use crate::session::pace::every;
+use crate::session::past::Here;
 use crate::wire::form::{Gap, GapReason};
 
 /// Bytes encoded for a session that catches up before they are written: what a socket takes at once.
@@ -75,11 +76,18 @@ impl Shard {
                 }
                 Filled::Ahead if self.has_page(number) => return self.answer(number, &backlog.seen, false),
                 Filled::Ahead => {
+                    backlog.rest();
                     self.sessions[number as usize].backlog = Some(backlog);
                     self.ahead.insert(number);
                     return;
                 }
-                Filled::More => self.sessions[number as usize].backlog = Some(backlog),
+                Filled::More => {
+                    let session = &mut self.sessions[number as usize];
+                    if session.queue.is_some() {
+                        backlog.rest();
+                    }
+                    session.backlog = Some(backlog);
+                }
             }
         }
         self.busy.insert(number);
@@ -99,10 +107,12 @@ impl Shard {
                     let session = &self.sessions[number as usize];
                     key.form.open(&id_text(&session.own.id), &cursor_of(&backlog.seen), chunk);
                 }
-                Pulled::Gap { reason, from, hole, partitions } => {
-                    let to = backlog.seen.clone();
+                Pulled::Gap(Missing { reason, from, to, hole, partitions }) => {
                     let missed = hole.filter(|_| key.hears_all());
                     let gap = self.gap(&key, reason, from.as_deref(), &to, missed, &partitions);
+                    if gap.topics.is_empty() {
+                        continue; // nothing it listens to lies there
+                    }
                     self.plan.counters.gaps[reason as usize].add(1);
                     match &mut self.sessions[number as usize].line {
                         Line::Socket(_) => key.form.gap(&gap, chunk),
@@ -257,13 +267,12 @@ impl Shard {
             match drained {
                 Err(_) => return self.end(number, Close::Gone),
                 Ok(false) => return,
+                // Once only: each shutdown says anew that the socket takes bytes.
+                Ok(true) if self.sessions[number as usize].life == Life::Leaving => return self.shut(number),
                 Ok(true) => {}
             }
         }
-        match self.sessions[number as usize].life {
-            Life::Leaving => self.shut(number),
-            Life::Here => self.pump(number),
-        }
+        self.pump(number);
     }
 
     /// After bytes were queued: the count of what waits, and the policy of a session that has too much.
@@ -279,13 +288,28 @@ impl Shard {
         if waiting > self.plan.settings.queue {
             self.slow(number, self.plan.settings.queue);
         }
-        let others = self.plan.queued.load(Ordering::Relaxed).wrapping_sub(self.told_queued);
         // The longest of all lies with those who hold more than their part: other shards have nothing to give.
         let queues = self.plan.settings.queues;
-        if others.wrapping_add(self.waiting) > queues && self.waiting > queues / self.plan.shards {
-            let longest = self.sessions.iter().max_by_key(|(_, s)| s.waiting()).map(|(n, s)| (n as u32, s.waiting()));
-            if let Some((longest, waiting)) = longest.filter(|(_, waiting)| *waiting > 0) {
-                self.slow(longest, waiting / 2);
+        if self.all_waiting() > queues && self.waiting > queues / self.plan.shards {
+            self.relieve(queues);
+        }
+    }
+
+    /// What waits in all shards together.
+    fn all_waiting(&self) -> usize {
+        let others = self.plan.queued.load(Ordering::Relaxed).wrapping_sub(self.told_queued);
+        others.wrapping_add(self.waiting)
+    }
+
+    /// All queues together are too long: the longest are treated as slow, until there is a tenth to spare, so that this
+    /// look at every session is worth its while.
+    fn relieve(&mut self, queues: usize) {
+        let sessions = self.sessions.iter().map(|(number, session)| (session.waiting(), number as u32));
+        let mut longest: Vec<_> = sessions.filter(|(waiting, _)| *waiting > 0).collect();
+        longest.sort_unstable();
+        while let Some((waiting, number)) = longest.pop().filter(|_| self.all_waiting() > queues / 10 * 9) {
+            if self.sessions.contains(number as usize) {
+                self.slow(number, waiting / 2);
             }
         }
     }

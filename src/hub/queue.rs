@@ -164,13 +164,14 @@ impl Queue {
         count
     }
 
-    /// Takes all events that wait, in order (their encoded bytes go).
+    /// Takes all events that wait, in order (their encoded bytes go). Parcels from before the policy changed brought no
+    /// events along; they stay.
     pub fn take_events(&mut self) -> Vec<Arc<Event>> {
         let mut events = Vec::new();
         let keep = usize::from(self.begun);
         let waiting = self.parcels.split_off(keep);
         for mut parcel in waiting {
-            if parcel.span.is_some() {
+            if !parcel.events.is_empty() {
                 self.waiting -= parcel.cost();
                 events.append(&mut parcel.events);
             } else {

@@ -16,10 +16,11 @@ use crate::cursor::Mark;
 use crate::event::{Kind, Payload};
 use crate::gate::limits::CommandRate;
 use crate::select::Where;
-use crate::session::backlog::{Backlog, Here};
+use crate::session::backlog::{Asked, Backlog};
 use crate::session::command::{Deed, Speaker, Understood, error, understand};
 use crate::session::endpoint::{Endpoint, Replay};
 use crate::session::pace::Pace;
+use crate::session::past::Here;
 use crate::session::terms::{Pacing, unique};
 use crate::stream::Draft;
 use crate::template::Scope;
@@ -69,6 +70,9 @@ impl Shard {
             return;
         }
         let mut closed = None;
+        // More at once is more than the rate allows; it must not wait here while a backlog keeps it from being acted on.
+        let rate = self.plan.settings.commands;
+        let (most, mut flood) = ((rate.burst as usize).saturating_add(rate.per_second as usize), false);
         let (life, heard) = (session.life, &mut session.own.heard);
         let fed = session.reader.feed(bytes, self.plan.settings.frame, &mut |input| {
             match input {
@@ -79,7 +83,8 @@ impl Shard {
                 Input::Ping(data) => heard.push_back(Heard::Ping(Bytes::copy_from_slice(data))),
                 Input::Pong(_) => {}
             }
-            closed.is_none()
+            flood = heard.len() > most;
+            closed.is_none() && !flood
         });
         match (fed, closed) {
             (_, Some(code)) => self.asked_to_close(number, code),
@@ -88,6 +93,9 @@ impl Shard {
                 self.fail(number, fault);
             }
             (Ok(()), None) => self.obey(number),
+        }
+        if flood && self.sessions.get(number as usize).is_some_and(|s| s.life == Life::Here) {
+            self.close(number, Close::TooManyCommands);
         }
     }
 
@@ -163,7 +171,14 @@ impl Shard {
     fn command(&mut self, number: u32, input: Payload) {
         let session = &self.sessions[number as usize];
         let Some(endpoint) = self.endpoints.get(&session.key.endpoint).cloned() else { return };
-        let speaker = Speaker { endpoint: &endpoint, allow: &session.own.allow, replay: self.plan.settings.replay };
+        let settings = &self.plan.settings;
+        let speaker = Speaker {
+            endpoint: &endpoint,
+            allow: &session.own.allow,
+            patterns: &session.key.patterns,
+            topics: settings.topics_per_session,
+            replay: settings.replay,
+        };
         let id = id_text(&session.own.id);
         let understood = understand(&speaker, &input, &session.scope(&id, self.clock));
         match understood {
@@ -203,18 +218,14 @@ impl Shard {
     fn subscribe(&mut self, number: u32, endpoint: &Endpoint, new: &[Pattern], after: Option<Option<Vec<Mark>>>) {
         let old = self.sessions[number as usize].key.patterns.clone();
         let all = unique(old.iter().chain(new).cloned().collect());
-        if all.len() > self.plan.settings.topics_per_session {
-            let most = self.plan.settings.topics_per_session;
-            self.plan.counters.command_errors.add(1);
-            return self.say(number, &error(&format!("more than {most} topics (`topics_per_session`)")));
-        }
+        self.rekey(number, |key| key.patterns = all);
         if let Some(brought) = after {
-            let most = self.plan.settings.replay;
-            self.with_backlog(number, endpoint, |backlog, here, _| {
-                backlog.walk(brought.as_deref(), here, most, new, &old)
+            let (most, fallback) = (self.plan.settings.replay, endpoint.settings.replay);
+            self.with_backlog(number, endpoint, |backlog, here, key| {
+                let asked = Asked { brought: brought.as_deref(), fallback, only: new, except: &old };
+                backlog.walk(&asked, here, most, &mut |event| key.hears(event));
             });
         }
-        self.rekey(number, |key| key.patterns = all);
     }
 
     fn replay(&mut self, number: u32, endpoint: &Endpoint, replay: Replay) {
@@ -227,7 +238,7 @@ impl Shard {
     /// Lets a session catch up again: it leaves its audience until it has.
     fn with_backlog(&mut self, number: u32, endpoint: &Endpoint, fill: impl FnOnce(&mut Backlog, &[Here], &Key)) {
         self.settle(number);
-        if !self.sessions.contains(number as usize) {
+        if self.sessions.get(number as usize).is_none_or(|s| s.life == Life::Leaving) {
             return;
         }
         self.unseat(number);
@@ -241,7 +252,7 @@ impl Shard {
     /// Changes what a session has in common with others, and seats it among the others with the same.
     pub(super) fn rekey(&mut self, number: u32, change: impl FnOnce(&mut Key)) {
         self.settle(number);
-        let Some(session) = self.sessions.get_mut(number as usize) else { return };
+        let Some(session) = self.sessions.get_mut(number as usize).filter(|s| s.life == Life::Here) else { return };
         let old = &session.key;
         let mut key = Key {
             endpoint: old.endpoint,

@@ -279,7 +279,13 @@ impl Shard {
             match (before.get(&id), self.endpoints.get(&id).cloned()) {
                 (_, None) => leaving.push((number, Close::Removed)),
                 (Some(old), Some(new)) if old.settings.breaks(&new.settings) => leaving.push((number, Close::Reload)),
-                (Some(old), Some(new)) if !Arc::ptr_eq(old, &new) => self.follow(number, old, &new),
+                (Some(old), Some(new)) if !Arc::ptr_eq(old, &new) => {
+                    let here = here(&self.tails, &new.reach);
+                    if let Some(backlog) = &mut self.sessions[number as usize].backlog {
+                        backlog.widen(&here);
+                    }
+                    self.follow(number, old, &new);
+                }
                 _ => {}
             }
         }

@@ -49,8 +49,26 @@ pub enum Understood {
 pub struct Speaker<'a> {
     pub endpoint: &'a Endpoint,
     pub allow: &'a [Pattern],
+    /// What it hears now.
+    pub patterns: &'a [Pattern],
+    /// How many it may hear.
+    pub topics: usize,
     /// How many events `replay` may ask for.
     pub replay: u64,
+}
+
+impl Speaker<'_> {
+    /// Whether it may hear these as well.
+    fn may(&self, more: &[Pattern]) -> Result<(), String> {
+        terms::may(self.allow, more)?;
+        let all = terms::unique(self.patterns.iter().chain(more).cloned().collect());
+        self.few(all.len())
+    }
+
+    fn few(&self, count: usize) -> Result<(), String> {
+        let most = self.topics;
+        if count > most { Err(format!("more than {most} topics (`topics_per_session`)")) } else { Ok(()) }
+    }
 }
 
 /// An error as every session understands it.
@@ -93,7 +111,7 @@ fn own(speaker: &Speaker<'_>, command: &Command, scope: &Scope<'_>) -> Result<Ve
     let mut deeds = Vec::new();
     if !command.subscribe.is_empty() {
         let patterns = named(speaker, &command.subscribe, scope)?;
-        terms::may(speaker.allow, &patterns)?;
+        speaker.may(&patterns)?;
         deeds.push(Deed::Subscribe(patterns, None));
     }
     if !command.unsubscribe.is_empty() {
@@ -122,6 +140,7 @@ fn named(speaker: &Speaker<'_>, texts: &[Text], scope: &Scope<'_>) -> Result<Vec
     for text in texts {
         patterns.extend(text.patterns(scope, true).map_err(|e| e.0)?);
     }
+    speaker.few(patterns.len())?;
     let alias = &speaker.endpoint.settings.alias;
     Ok(patterns.into_iter().map(|p| alias.get(p.as_str()).cloned().unwrap_or(p)).collect())
 }
@@ -140,7 +159,7 @@ fn builtin(speaker: &Speaker<'_>, value: Option<&Value>, scope: &Scope<'_>) -> R
         Some("ping") => Ok(vec![say(json!({"type": "pong"}))]),
         Some("subscribe") => {
             let (names, patterns) = topics(speaker, value)?;
-            terms::may(speaker.allow, &patterns)?;
+            speaker.may(&patterns)?;
             let after = match value.get("after") {
                 None | Some(Value::Null) => None,
                 Some(after) => Some(after.as_str().and_then(cursor::parse)),
@@ -168,8 +187,12 @@ fn say(value: Value) -> Deed {
 fn topics(speaker: &Speaker<'_>, value: &Value) -> Result<(Vec<String>, Vec<Pattern>), String> {
     let wrong = || "`topics` is a list of names".to_owned();
     let list = value.get("topics").and_then(Value::as_array).ok_or_else(wrong)?;
+    speaker.few(list.len())?;
     let names: Vec<String> =
         list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(wrong)?;
     let patterns = terms::wanted(&speaker.endpoint.settings, &names)?;
     Ok((names, patterns))
 }
+
+#[cfg(test)]
+mod tests;

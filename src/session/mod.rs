@@ -4,4 +4,5 @@ pub mod backlog;
 pub mod command;
 pub mod endpoint;
 pub mod pace;
+pub mod past;
 pub mod terms;

@@ -206,3 +206,6 @@ fn begin(settings: &Settings, asked: &Asked, most: u64) -> Result<Begin, Denied>
         },
     }))
 }
+
+#[cfg(test)]
+pub(super) mod tests;

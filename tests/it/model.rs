@@ -228,7 +228,8 @@ impl World {
 
     fn connect(&mut self, index: usize, replay: Replay) {
         let session = &mut self.sessions[index];
-        let mut params = format!("topic={SYNC}&topic={}", session.patterns.join("&topic="));
+        let mut params = format!("topic={SYNC}");
+        session.patterns.iter().for_each(|pattern| params.push_str(&format!("&topic={pattern}")));
         match replay {
             Replay::None => {}
             Replay::Newest(count) => params.push_str(&format!("&replay={count}")),

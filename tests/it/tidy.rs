@@ -69,6 +69,8 @@ const ABSENCES: [(&[&str], &[&str]); 7] = [
 struct File {
     path: String,
     text: String,
+    /// Its module is declared for tests only.
+    only_tests: bool,
 }
 
 /// Finds the faults of a file.
@@ -77,12 +79,19 @@ type Rule = fn(&File) -> Vec<String>;
 impl File {
     /// What is not compiled for tests only: a file's tests stand at its end.
     fn shipped(&self) -> &str {
-        if self.path.ends_with("tests.rs") || self.path.contains("/tests/") {
+        if self.only_tests || self.path.ends_with("tests.rs") || self.path.contains("/tests/") {
             return "";
         }
         let end =
             ["\n#[cfg(test)]\nmod ", "\n#[cfg(test)]\npub mod "].iter().filter_map(|cut| self.text.find(cut)).min();
         &self.text[..end.unwrap_or(self.text.len())]
+    }
+
+    /// Paths of the modules that this file declares for tests only.
+    fn test_modules(&self) -> impl Iterator<Item = String> {
+        let folder = self.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        let declared = self.text.split("#[cfg(test)]\nmod ").skip(1);
+        declared.filter_map(move |rest| Some(format!("{folder}/{}.rs", rest.split_once(';')?.0)))
     }
 
     fn fault(&self, line: usize, what: impl std::fmt::Display) -> String {
@@ -115,6 +124,7 @@ fn it_looks_at_files_that_are_there() {
         }
     }
     assert!(files.iter().any(|file| file.path.starts_with("src/template")), "templates are gone");
+    assert!(files.iter().any(|file| file.only_tests && file.shipped().is_empty()), "no module is for tests only");
 }
 
 #[test]
@@ -137,12 +147,12 @@ fn each_rule_finds_its_fault() {
         (house_attributes, "src/lib.rs", "//! No attributes.\n"),
     ];
     for (rule, path, text) in cases {
-        let file = File { path: path.into(), text: text.into() };
+        let file = File { path: path.into(), text: text.into(), only_tests: false };
         assert_eq!(rule(&file).len(), 1, "in {path}: {text}");
     }
     let fine =
         "// Why: an `unwrap()` here would hide it.\nfn a() -> Util {}\n#[cfg(test)]\nmod tests {\n a.unwrap();\n}\n";
-    let fine = File { path: "src/a.rs".into(), text: fine.into() };
+    let fine = File { path: "src/a.rs".into(), text: fine.into(), only_tests: false };
     for rule in [absences, long_functions, long_file, left_over, unwraps, commented_out, empty_words] {
         assert_eq!(rule(&fine), Vec::<String>::new());
     }
@@ -263,8 +273,13 @@ fn files() -> Vec<File> {
     let file = |path: PathBuf| File {
         text: std::fs::read_to_string(&path).expect("a readable file"),
         path: path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned(),
+        only_tests: false,
     };
-    paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs")).map(file).collect()
+    let rust = paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    let mut files: Vec<File> = rust.map(file).collect();
+    let only_tests: Vec<String> = files.iter().flat_map(File::test_modules).collect();
+    files.iter_mut().for_each(|file| file.only_tests = only_tests.contains(&file.path));
+    files
 }
 
 fn walk(folder: &Path, out: &mut Vec<PathBuf>) {

@@ -1,0 +1,206 @@
+//! What a session is told, case by case.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::event::{Kind, Payload, Time};
+use crate::hub::tails::Tails;
+use crate::select::{Field, Fields};
+use crate::stream::{Draft, Settings, Streams};
+use crate::topic::Topic;
+
+/// The memory engine never waits.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// A stream and a shard that reads it.
+pub(super) struct World {
+    streams: Streams,
+    tails: Tails,
+    pub reach: Vec<u32>,
+    now: u64,
+}
+
+impl World {
+    pub fn new(partitions: u32, max_events: u64, retain: usize) -> World {
+        let clear = Fields::new(vec![(Field::parse(".", false).unwrap(), serde_json::json!(0))]);
+        let settings = Settings {
+            name: "events".into(),
+            topics: vec![Pattern::all()],
+            max_events,
+            max_age: None,
+            retain,
+            clear: Some(clear),
+            partitions,
+        };
+        let streams = Streams::new(vec![settings], 1 << 30, 1);
+        let mut reach: Vec<u32> = streams.partitions().iter().map(|p| p.place().hash).collect();
+        reach.sort();
+        World { tails: Tails::new(&streams, 0), reach, streams, now: 1 }
+    }
+
+    /// The payload 0 clears.
+    pub fn publish(&mut self, topic: u8, payload: u8) {
+        self.now += u64::from(payload % 2);
+        let bytes = Bytes::from(payload.to_string());
+        let topic = Topic::new(&format!("t/{topic}")).unwrap();
+        let draft = Draft { topic, payload: Payload { kind: Kind::Json, bytes }, dedupe: None };
+        at_once(self.streams.append(vec![draft], Time(self.now))).unwrap();
+    }
+
+    /// The shard reads on.
+    pub fn advance(&mut self) {
+        let mut events = Vec::new();
+        self.tails.take(&mut events);
+        events.iter().for_each(|event| self.tails.advance(event));
+    }
+
+    pub fn here(&self) -> Vec<Here> {
+        self.tails.of(&self.reach).map(|tail| (tail.partition.clone(), tail.mark)).collect()
+    }
+
+    /// Where the partitions end, which the shard may not have read yet.
+    pub fn heads(&self) -> Vec<Here> {
+        let head = |(partition, mark): Here| {
+            let position = partition.head().1;
+            (partition, Mark { position, ..mark })
+        };
+        self.here().into_iter().map(head).collect()
+    }
+}
+
+/// Topics 0 to 3 are the session's.
+pub(super) fn wanted(event: &Event) -> bool {
+    matches!(event.topic.as_str(), "t/0" | "t/1" | "t/2" | "t/3")
+}
+
+/// All that is told until it is live or must wait, as text: `+3` in turn, `3` aside, `gap 1-3`, what was said.
+fn told(world: &World, backlog: &mut Backlog) -> String {
+    let mut told = Vec::new();
+    for _ in 0..1000 {
+        told.push(match backlog.pull(&world.here(), &mut |event| wanted(event)) {
+            Pulled::Event(event, true) => format!("+{}", event.position),
+            Pulled::Event(event, false) => event.position.to_string(),
+            Pulled::Say(text) => String::from_utf8(text).unwrap(),
+            Pulled::Gap(gap) => {
+                let from = gap.from.map_or("?".into(), |from| from[0].position.to_string());
+                format!("{} {from}-{}", gap.reason.as_str(), gap.to[0].position)
+            }
+            Pulled::Open => "open".into(),
+            Pulled::Pause => continue,
+            Pulled::Ahead => "ahead".into(),
+            Pulled::Live => "live".into(),
+        });
+        if matches!(told.last().map(String::as_str), Some("ahead" | "live")) {
+            break;
+        }
+    }
+    told.join(" ")
+}
+
+/// One partition with `count` events of topics 0, 1, 0, 1, …, all of them read by the shard.
+fn world(max_events: u64, retain: usize, count: u8) -> World {
+    let mut world = World::new(1, max_events, retain);
+    (0..count).for_each(|n| world.publish(n % 2, 1));
+    world.advance();
+    world
+}
+
+fn mark(world: &World, position: u64) -> Vec<Mark> {
+    vec![Mark { position, ..world.here()[0].1 }]
+}
+
+fn patterns(names: &[&str]) -> Vec<Pattern> {
+    names.iter().map(|name| Pattern::new(name).unwrap()).collect()
+}
+
+/// What a live session is told that subscribes to `only` after `brought`, hearing `t/0` already.
+fn subscribed(world: &World, brought: Option<u64>, fallback: Replay, only: &[&str], most: u64) -> String {
+    let (brought, only, except) = (brought.map(|at| mark(world, at)), patterns(only), patterns(&["t/0"]));
+    let mut backlog = Backlog::again(&world.here());
+    let asked = Asked { brought: brought.as_deref(), fallback, only: &only, except: &except };
+    backlog.walk(&asked, &world.here(), most, &mut |event| wanted(event));
+    told(world, &mut backlog)
+}
+
+#[test]
+fn a_subscribe_catches_up_on_what_it_did_not_hear() {
+    let all = world(100, 0, 8);
+    let subscribed_all = |brought, only: &[&str]| subscribed(&all, brought, Replay::None, only, 1000);
+    assert_eq!(subscribed_all(Some(3), &["t/1"]), "4 6 8 live");
+    assert_eq!(subscribed_all(Some(3), &["**"]), "4 6 8 live");
+    assert_eq!(subscribed_all(Some(3), &["t/0"]), "live", "it was heard as it came");
+    assert_eq!(subscribed_all(Some(8), &["t/1"]), "live");
+    assert_eq!(subscribed_all(Some(9), &["t/1"]), "live", "ahead");
+    let kept = world(3, 5, 8);
+    assert_eq!(subscribed(&kept, Some(1), Replay::None, &["t/1"], 1000), "expired 1-8 6 8 live");
+    assert_eq!(subscribed(&all, Some(1), Replay::None, &["t/1"], 2), "expired 1-8 8 live");
+    assert_eq!(subscribed(&kept, None, Replay::Newest(1), &["t/1"], 1000), "epoch ?-8 8 live");
+    assert_eq!(subscribed(&all, None, Replay::Newest(2), &["t/1"], 1000), "epoch ?-8 6 8 live");
+    assert_eq!(subscribed(&all, None, Replay::None, &["t/1"], 1000), "epoch ?-8 live");
+}
+
+#[test]
+fn what_is_lost_while_a_subscribe_catches_up_is_told() {
+    let mut world = world(100, 0, 100);
+    let (brought, only) = (mark(&world, 0), patterns(&["t/1"]));
+    let mut backlog = Backlog::again(&world.here());
+    let asked = Asked { brought: Some(&brought), fallback: Replay::None, only: &only, except: &[] };
+    backlog.walk(&asked, &world.here(), 1000, &mut |event| wanted(event));
+    assert!(matches!(
+        backlog.pull(&world.here(), &mut |event| wanted(event)),
+        Pulled::Event(event, false) if event.position == 2
+    ));
+    backlog.rest();
+    (0..95).for_each(|n| world.publish(n % 2, 1));
+    assert_eq!(told(&world, &mut backlog), "expired 2-100 96 98 100 live");
+}
+
+#[test]
+fn what_is_said_has_its_place() {
+    let world = world(100, 0, 4);
+    let mut backlog =
+        Backlog::begin(&Begin::After(Some(mark(&world, 2))), Replay::None, &world.here(), 1000, &mut |event| {
+            wanted(event)
+        });
+    backlog.announce();
+    backlog.greet(b"head".to_vec());
+    backlog.say(b"answer".to_vec());
+    assert_eq!(told(&world, &mut backlog), "head +3 +4 open answer live");
+}
+
+#[test]
+fn a_partition_that_is_reached_from_now_on_is_read_from_its_beginning() {
+    let mut world = World::new(2, 100, 0);
+    (0..6).for_each(|n| world.publish(n % 4, 1));
+    world.advance();
+    let here = world.here();
+    let one = &here[1..];
+    let mut backlog = Backlog::again(one);
+    backlog.widen(&here);
+    assert_eq!(backlog.seen.iter().map(|m| m.position).collect::<Vec<_>>(), [0, here[1].1.position]);
+    let news = here[0].1.position;
+    assert!(news > 0, "or it shows nothing");
+    let expected: Vec<String> = (1..=news).map(|position| format!("+{position}")).chain(["live".into()]).collect();
+    assert_eq!(told(&world, &mut backlog), expected.join(" "));
+}
+
+#[test]
+fn a_session_ahead_waits_and_then_hears_what_it_has_not() {
+    let mut world = world(100, 0, 2);
+    let mut backlog =
+        Backlog::begin(&Begin::After(Some(mark(&world, 3))), Replay::None, &world.here(), 1000, &mut |e| wanted(e));
+    assert_eq!(told(&world, &mut backlog), "ahead");
+    (0..3).for_each(|n| world.publish(n, 1));
+    assert_eq!(told(&world, &mut backlog), "ahead", "the shard has not moved");
+    world.advance();
+    assert_eq!(told(&world, &mut backlog), "+4 +5 live");
+}
