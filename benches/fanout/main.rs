@@ -14,16 +14,18 @@
 mod floor;
 mod frames;
 mod load;
+mod machine;
 mod publish;
 mod rows;
 mod server;
 mod subscribe;
 mod table;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use machine::Moment;
 use rows::{Row, Scale};
 use server::Kind;
 use table::Table;
@@ -69,30 +71,21 @@ impl Arguments {
 /// Runs the rows that are wanted; false when one of them failed.
 fn compare(arguments: &Arguments) -> Result<bool> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    pin_self(cores)?;
+    machine::pin_self(cores)?;
     let scale = if arguments.quick { Scale::QUICK } else { Scale::FULL };
     let mut table = Table::new(cores, scale.runs);
     for row in rows::ALL.iter().filter(|row| arguments.wants(row)) {
         table.begin(row);
         for _ in 0..scale.runs {
             // Floor and relay take turns, so that a machine that grows slower does so for both.
-            if row.floor {
-                table.add(row, Kind::Floor, (row.run)(scale, Kind::Floor));
-            }
-            if !arguments.floor_only {
-                table.add(row, Kind::Relay, (row.run)(scale, Kind::Relay));
+            let kinds = [(Kind::Floor, row.floor), (Kind::Relay, !arguments.floor_only)];
+            for (kind, _) in kinds.into_iter().filter(|(_, wanted)| *wanted) {
+                let before = Moment::now()?;
+                let readings = (row.run)(scale, kind);
+                table.add(row, kind, readings, before.others()?);
             }
         }
     }
     table.print();
     Ok(!table.failed())
-}
-
-/// The load generator, and with it this whole process, goes to the last core; `server` pins its own to the first.
-fn pin_self(cores: usize) -> Result<()> {
-    let pid = std::process::id().to_string();
-    let core = (cores - 1).to_string();
-    let pinned = Command::new("taskset").args(["-cp", &core, &pid]).output().context("taskset (util-linux)")?;
-    anyhow::ensure!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
-    Ok(())
 }

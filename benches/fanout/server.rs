@@ -75,7 +75,7 @@ impl Server {
             }
         };
         let started = Instant::now();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("taskset (util-linux)")?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("setpriv (util-linux)")?;
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let addresses = read_addresses(&mut stdout)?;
         let ready_after = started.elapsed();
@@ -156,9 +156,10 @@ pub fn kernel_kib() -> Result<f64> {
     Ok(pages * 4.0 + slab)
 }
 
+/// On the first core, and gone when this process is, however it ends.
 fn pinned(binary: &str) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0", binary]);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "taskset", "-c", "0", binary]);
     command
 }
 

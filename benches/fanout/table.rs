@@ -1,12 +1,13 @@
 //! One table: relay, floor, ratio, target, verdict.
 
-use std::fs;
-use std::process::Command;
-
 use anyhow::Result;
 
+use crate::machine;
 use crate::rows::Row;
 use crate::server::Kind;
+
+/// Other processes that use more than so many percent of a core make a reading doubtful.
+const DISTURBED: f64 = 10.0;
 
 /// What NUMBERS asks of a line.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +62,8 @@ impl Table {
         self.lines.extend(row.lines.iter().map(|line| (*line, Readings::default())));
     }
 
-    /// What one run of the row that was begun last brought.
-    pub fn add(&mut self, row: &Row, kind: Kind, run: Result<Vec<Reading>>) {
+    /// What one run of the row that was begun last brought, while `others` used so many percent of a core.
+    pub fn add(&mut self, row: &Row, kind: Kind, run: Result<Vec<Reading>>, others: f64) {
         let readings = match run {
             Ok(readings) => readings,
             Err(error) => {
@@ -72,7 +73,10 @@ impl Table {
             }
         };
         let first = self.lines.len() - row.lines.len();
-        for ((line, all), reading) in self.lines[first..].iter_mut().zip(readings) {
+        for ((line, all), mut reading) in self.lines[first..].iter_mut().zip(readings) {
+            if others > DISTURBED {
+                reading.note += &format!(", DISTURBED: others used {others:.0} % of a core");
+            }
             eprintln!("{} {kind:?}: {} {} {} ({})", row.name, line.what, show(reading.value), line.unit, reading.note);
             if kind == Kind::Floor { all.floor.push(reading) } else { all.relay.push(reading) }
         }
@@ -97,21 +101,10 @@ impl Table {
     }
 
     fn heading(&self) -> String {
-        let date = Command::new("date").args(["-u", "+%F %H:%M UTC"]).output();
-        let date = date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
-        let pinned = match self.cores {
-            1 => "ONE CORE ONLY, shared by server and load generator: these numbers mean little",
-            _ => "server on core 0, load generator on another",
-        };
         format!(
-            "{date}, {} cores ({}), Linux {}, loopback, {pinned}; medians of {} run(s); 200-byte JSON payloads; the \
+            "{}; medians of {} run(s); 200-byte JSON payloads; the \
              relay's default format (envelope) unless it says raw; the floor writes the bare payload.",
-            self.cores,
-            model.trim_start_matches([' ', '\t', ':']),
-            kernel.trim(),
+            machine::description(self.cores),
             self.runs,
         )
     }

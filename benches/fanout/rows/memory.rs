@@ -28,7 +28,7 @@ pub fn sse(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
 
 /// Growth from before the first session to all open and idle, after churn, heartbeats and an event.
 fn idle(scale: Scale, kind: Kind, transport: Transport) -> Result<Vec<Reading>> {
-    let setup = Setup { ping: "1s", ..Setup::default() };
+    let setup = Setup { ping: "2s", ..Setup::default() };
     let Scene { server, mut load } = Scene::publishing(kind, &setup, 1)?;
     load.idle(Duration::from_millis(300))?;
     let (before, kernel_before) = (server.pss_kib()?, kernel_kib()?);
@@ -81,10 +81,11 @@ pub fn stalled(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     // Long enough to fill the kernel's buffers and then a queue.
     for _ in 0..10 {
         load.publish(pace, scale.stretch, events / 4)?;
+        // Nothing may be on its way while this process looks elsewhere.
+        load.settle_all()?;
         most = most.max(server.pss_kib()?);
         kernel = kernel.max(kernel_kib()?);
     }
-    load.settle_all()?;
     let disturbed = percentile(&mut load.arrived.micros, 0.99);
     let ended = files.saturating_sub(server.open_files()?);
     let p99s = format!("{undisturbed:.2} and {disturbed:.2} ms");
