@@ -96,7 +96,7 @@ const STRANGERS: &[Line] =
     &[line("an event among 100,000 other topics and patterns", "× alone", AtMost(1.2, Some(1.0)))];
 const STALLED: &[Line] = &[
     line("10 % of 200 readers stalled, 8 KiB at 50/s: p99 of the others", "× undisturbed", AtMost(1.2, Some(1.0))),
-    line("… memory gained", "MiB", AtMost(STALLED_QUEUES_MIB, None)),
+    line("… memory gained beside the events themselves", "MiB", AtMost(STALLED_QUEUES_MIB, None)),
 ];
 const WEBHOOK: &[Line] = &[line("webhook → 200, 50 at a time: p99", "ms", AtMost(2.0, None))];
 const IDLE_LATENCY: &[Line] = &[line("published → on the socket, idle: p99", "ms", AtMost(1.0, None))];

@@ -15,6 +15,7 @@ const CHURN: usize = 3;
 const HEARTBEATS: u32 = 2;
 const READERS: usize = 200;
 const STALLED: usize = READERS / 10;
+const STALLED_STRETCHES: u32 = 3;
 const LARGE: usize = 8 << 10;
 const LARGE_PER_SECOND: f64 = 50.0;
 
@@ -73,15 +74,14 @@ pub fn stalled(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     load.settle_all()?;
     let undisturbed = percentile(&mut load.arrived.micros, 0.99);
 
-    let (files, before) = (server.open_files()?, server.pss_kib()?);
+    let (files, before, kernel_before) = (server.open_files()?, server.pss_kib()?, kernel_kib()?);
     load.stall(0..STALLED)?;
     load.forget();
-    let kernel_before = kernel_kib()?;
     let (mut most, mut kernel) = (before, kernel_before);
-    // Long enough to fill the kernel's buffers and then a queue.
-    for _ in 0..10 {
-        load.publish(pace, scale.stretch, events / 4)?;
-        // Nothing may be on its way while this process looks elsewhere.
+    // Long enough to fill the kernel's buffers and then a queue. Memory is read seldom, and while nothing is on its way:
+    // the event after it comes late.
+    for _ in 0..STALLED_STRETCHES {
+        load.publish(pace, scale.stretch * 2, events)?;
         load.settle_all()?;
         most = most.max(server.pss_kib()?);
         kernel = kernel.max(kernel_kib()?);
@@ -89,10 +89,15 @@ pub fn stalled(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let disturbed = percentile(&mut load.arrived.micros, 0.99);
     let ended = files.saturating_sub(server.open_files()?);
     let p99s = format!("{undisturbed:.2} and {disturbed:.2} ms");
-    let kernel = (kernel - kernel_before) / 1024.0;
-    let kept = format!("kernel {kernel:.1} MiB; {ended} of {STALLED} stalled sessions were ended");
+    let (gained, kernel) = ((most - before) / 1024.0, (kernel - kernel_before) / 1024.0);
+    let kept = format!(
+        "{gained:.1} MiB in all, most of it the stream's log; kernel {kernel:.1} MiB; \
+         {ended} of {STALLED} stalled sessions were ended"
+    );
+    // What the stream keeps of these events is no queue.
+    let logged = if kind == Kind::Relay { events * STALLED_STRETCHES * LARGE as u32 } else { 0 };
     Ok(vec![
         Reading { value: disturbed / undisturbed, note: p99s },
-        Reading { value: (most - before) / 1024.0, note: kept },
+        Reading { value: gained - f64::from(logged) / f64::from(1 << 20), note: kept },
     ])
 }
