@@ -138,6 +138,8 @@ impl Shard {
                 self.tend(number);
             }
             self.tell_queued();
+            // Lets whoever shares this core append some more before the shard sleeps, so that it need not be woken for each.
+            std::thread::yield_now();
         }
         Ok(())
     }
