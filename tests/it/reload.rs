@@ -93,6 +93,9 @@ fn a_signal_reads_the_file_even_where_nothing_seems_changed() {
     relay.publish("t", "1");
 }
 
+/// What the last event of a load says.
+const LAST: u64 = 2;
+
 /// A publisher that never rests, and sessions on all transports, while `change` happens; then everything is checked.
 fn under_load(relay: &Relay, change: impl FnOnce()) {
     let over = AtomicBool::new(false);
@@ -104,29 +107,38 @@ fn under_load(relay: &Relay, change: impl FnOnce()) {
             (feed, position_of_cursor(&cursor))
         })
         .collect();
-    let published = thread::scope(|scope| {
+    thread::scope(|scope| {
         let publisher = scope.spawn(|| {
             let mut http = Http::connect(address).expect("connects");
+            let mut publish = |body: &[u8]| {
+                let headers = [("Content-Type", "application/json")];
+                let answer = http.request("POST", "/publish/load", &headers, body).expect("an answer").expect(200);
+                (ids(&answer.json()).remove(0), "load".to_owned())
+            };
             let mut published = Vec::new();
             while !over.load(Ordering::Acquire) {
-                let headers = [("Content-Type", "application/json")];
-                let answer = http.request("POST", "/publish/load", &headers, b"1").expect("an answer").expect(200);
-                published.push((ids(&answer.json()).remove(0), "load".to_owned()));
+                published.push(publish(b"1"));
             }
+            published.push(publish(LAST.to_string().as_bytes()));
             published
         });
+        let read = |feed: &mut Feed| {
+            let mut items = Vec::new();
+            while !matches!(items.last(), Some(Item::Event { data, .. }) if *data == LAST) {
+                items.push(feed.next(soon()).expect("nobody is sent away"));
+            }
+            items
+        };
+        let readers: Vec<_> =
+            feeds.iter_mut().map(|(feed, began_after)| (scope.spawn(move || read(feed)), *began_after)).collect();
         change();
         over.store(true, Ordering::Release);
-        publisher.join().expect("every event was taken")
-    });
-    let (last, _) = published.last().expect("something was published").clone();
-    for (feed, began_after) in &mut feeds {
-        let mut items = Vec::new();
-        while !matches!(items.last(), Some(Item::Event { id, .. }) if *id == last) {
-            items.push(feed.next(soon()).expect("nobody is sent away"));
+        let published = publisher.join().expect("every event was taken");
+        for (reader, began_after) in readers {
+            let items = reader.join().expect("nobody is sent away");
+            check_items(&published, |_| true, began_after, &items);
         }
-        check_items(&published, |_| true, *began_after, &items);
-    }
+    });
 }
 
 #[test]
