@@ -44,6 +44,9 @@ pub struct Settings {
     pub clear: Option<Fields>,
     /// How many parts with an order of their own.
     pub partitions: u32,
+    /// No log at all: its events go straight to those who are connected, without ids, cursors or replay. What is said
+    /// above about keeping events means nothing then.
+    pub live: bool,
 }
 
 /// An event before it has its place.

@@ -185,6 +185,7 @@ fn built_in() -> Settings {
         retain: 0,
         clear: None,
         partitions: 1,
+        live: false,
     }
 }
 

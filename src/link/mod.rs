@@ -1,0 +1,3 @@
+//! Links: supervised connections to Redis servers.
+
+pub mod server;
