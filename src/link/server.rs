@@ -64,7 +64,7 @@ pub enum Topology {
 }
 
 /// Where to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Address {
     /// A host's name or IP; IPv6 without brackets.

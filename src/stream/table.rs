@@ -117,8 +117,8 @@ impl Stream {
         let limits = Limits::share(&settings, count as usize);
         let partitions = (0..count)
             .map(|number| {
-                let place = Place::new(settings.name.clone(), number);
-                Partition::new(place, new_epoch(epochs), limits, memory, readers)
+                let place = Place::new(settings.name.clone(), number, false);
+                Partition::new(place, new_epoch(epochs), limits, memory, readers, None)
             })
             .collect();
         Stream { settings, partitions }
