@@ -115,7 +115,8 @@ fn store_differs(old: &Store, new: &Store) -> bool {
 /// Streams that are in both and would be cut anew. All else about a stream applies in place.
 fn repartitioned<'s>(old: &'s [stream::Settings], new: &'s [stream::Settings]) -> impl Iterator<Item = &'s str> {
     old.iter().filter_map(|old| {
-        let stream::Settings { name, partitions, topics: _, max_events: _, max_age: _, retain: _, clear: _ } = old;
+        let stream::Settings { name, partitions, topics: _, max_events: _, max_age: _, retain: _, clear: _, live: _ } =
+            old;
         let same = new.iter().find(|new| new.name == *name)?;
         (same.partitions != *partitions).then_some(&**name)
     })

@@ -12,7 +12,8 @@ use super::reader::{Node, Reader, Table};
 use super::template::{Placeholders, json as template_json, text as template_text, topic};
 use super::value::{Kind, choice, duration, either, list, parsed, size, table, text, unexpected};
 use crate::http::path::PathPattern;
-use crate::source::verify::{Secret, Verify};
+use crate::secret::Secret;
+use crate::source::verify::Verify;
 use crate::source::webhook::{BodyFormat, Settings};
 use crate::template::Roots;
 

@@ -69,7 +69,7 @@ pub fn stream(table: &mut Table<'_>, earlier: &Earlier) -> Option<Settings> {
             table.wrong("topics", Wrong::new(format!("the stream `{LAST}` is where everything else goes"), help));
         }
     }
-    Some(Settings { name: name?, topics: topics?, max_events, max_age, retain, clear, partitions })
+    Some(Settings { name: name?, topics: topics?, max_events, max_age, retain, clear, partitions, live: false })
 }
 
 /// The stream that is there without being said, with the defaults of any other.

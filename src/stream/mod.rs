@@ -4,8 +4,11 @@
 //! suite that says so.
 
 mod dedupe;
+mod lives;
 mod log;
 mod memory;
+mod mirror;
+mod older;
 pub mod partition;
 mod retained;
 mod state;
@@ -19,8 +22,9 @@ use arc_swap::ArcSwap;
 use crate::event::{Payload, Time};
 use crate::select::Fields;
 use crate::topic::{Pattern, Topic};
+pub use lives::Resolved;
 use memory::Memory;
-pub use partition::{Page, Partition};
+pub use partition::{Jump, Loss, Page, Partition};
 use table::Table;
 
 /// What `[[stream]]` says.
@@ -40,6 +44,9 @@ pub struct Settings {
     pub clear: Option<Fields>,
     /// How many parts with an order of their own.
     pub partitions: u32,
+    /// No log at all: its events go straight to those who are connected, without ids, cursors or replay. What is said
+    /// above about keeping events means nothing then.
+    pub live: bool,
 }
 
 /// An event before it has its place.

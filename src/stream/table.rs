@@ -117,8 +117,8 @@ impl Stream {
         let limits = Limits::share(&settings, count as usize);
         let partitions = (0..count)
             .map(|number| {
-                let place = Place::new(settings.name.clone(), number);
-                Partition::new(place, new_epoch(epochs), limits, memory, readers)
+                let place = Place::new(settings.name.clone(), number, false);
+                Partition::new(place, new_epoch(epochs), limits, memory, readers, None)
             })
             .collect();
         Stream { settings, partitions }
@@ -185,6 +185,7 @@ fn built_in() -> Settings {
         retain: 0,
         clear: None,
         partitions: 1,
+        live: false,
     }
 }
 

@@ -35,6 +35,7 @@ fn stream(name: &str, max_events: u64) -> Settings {
         retain: 0,
         clear: None,
         partitions: 1,
+        live: false,
     }
 }
 

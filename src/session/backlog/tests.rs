@@ -40,6 +40,7 @@ impl World {
             retain,
             clear: Some(clear),
             partitions,
+            live: false,
         };
         let streams = Streams::new(vec![settings], 1 << 30, 1);
         let mut reach: Vec<u32> = streams.partitions().iter().map(|p| p.place().hash).collect();
