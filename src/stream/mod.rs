@@ -19,12 +19,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::cursor::Mark;
 use crate::event::{Payload, Time};
 use crate::select::Fields;
 use crate::topic::{Pattern, Topic};
 pub use lives::Resolved;
 use memory::Memory;
-pub use partition::{Jump, Loss, Page, Partition};
+use older::Older;
+pub use partition::{Jump, Look, Loss, Page, Partition};
 use table::Table;
 
 /// What `[[stream]]` says.
@@ -114,6 +116,8 @@ pub struct Streams {
     table: ArcSwap<Table>,
     memory: Arc<Memory>,
     readers: usize,
+    /// Where a store outside brings what is older than what is in process.
+    older: Option<Arc<Older>>,
     /// One `apply` at a time.
     applying: Mutex<()>,
     wakers: ArcSwap<Vec<Waker>>,
@@ -130,6 +134,7 @@ impl Streams {
             table: ArcSwap::from_pointee(table),
             memory,
             readers,
+            older: None,
             applying: Mutex::new(()),
             wakers: ArcSwap::default(),
         }
@@ -152,6 +157,19 @@ impl Streams {
         }
         self.memory.make_room(&self.partitions());
         self.wake();
+    }
+
+    /// Whether there is anything to subscribe to: a store outside must be found first.
+    pub fn is_open(&self) -> bool {
+        true
+    }
+
+    /// Makes sure that the lives which these marks name are known here, if any instance knows them.
+    pub async fn learn(&self, _marks: &[Mark]) {}
+
+    /// Rises whenever a read that was told to come later is worth another try.
+    pub fn brought(&self) -> u64 {
+        self.older.as_ref().map_or(0, |older| older.brought())
     }
 
     /// Changes with each `apply`, so that a reader sees when to ask for `partitions` again.
