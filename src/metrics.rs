@@ -53,7 +53,7 @@ pub enum Refused {
     BodyTimeout,
     /// This instance is stopping.
     Draining,
-    /// This instance has not found its store yet.
+    /// This instance has not found its store yet, or needs it and cannot reach it.
     NotOpen,
     /// The system gave no socket (`EMFILE` and its like).
     AcceptErrors,

@@ -81,8 +81,13 @@ pub async fn admit(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor,
         Ok(permit) => permit,
         Err(refusal) => return refusal,
     };
-    if let Begin::After(Some(brought)) = &terms.begin {
-        site.streams.learn(brought).await; // another instance may have begun the life that it names
+    // Another instance may have begun a life that its cursor names. Without the store nobody knows.
+    if let Begin::After(Some(brought)) = &terms.begin
+        && let Err(down) = site.streams.learn(brought).await
+    {
+        tracing::debug!(%down, "a cursor could not be understood");
+        site.metrics.refused(Refused::NotOpen);
+        return passing(transport, 503, "this instance cannot reach its store now", 1, Close::Overloaded);
     }
     begin(site, endpoint, visitor, call, Ready { transport, id, terms, hello, permit }).await
 }

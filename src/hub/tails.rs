@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cursor::{self, Mark};
 use crate::event::Event;
 use crate::session::past::Here;
-use crate::stream::{Jump, Partition, Streams};
+use crate::stream::{Jump, Loss, Partition, Streams};
 
 /// Events a shard takes at once. Above this the fan-out gains nothing (one write then carries some 50 KiB), and a slice
 /// between two batches gets too long.
@@ -133,7 +133,9 @@ impl Tail {
     fn jump(&mut self, jump: Jump, turned: &mut Turned) {
         self.mark = Mark { epoch: jump.epoch, position: jump.position, ..self.mark };
         turned.any = true;
-        turned.lost.push(self.mark.partition);
+        if jump.loss != Loss::None {
+            turned.lost.push(self.mark.partition);
+        }
     }
 
     /// Not the place any more, if the partition jumped and the shard was not told yet.

@@ -219,7 +219,9 @@ impl Shard {
         let (streams, mailbox, marks) = (self.plan.streams.clone(), self.mailbox.clone(), marks.clone());
         let id = self.sessions[number as usize].own.id;
         runtime.spawn(async move {
-            streams.learn(&marks).await;
+            if let Err(down) = streams.learn(&marks).await {
+                tracing::debug!(%down, "a cursor could not be understood"); // so it is told a gap
+            }
             mailbox.send(Mail::Learned { session: number, id });
         });
         self.learning.insert(number, (deeds, false));

@@ -70,6 +70,14 @@ impl State {
         &self.retained
     }
 
+    pub fn retains(&self) -> bool {
+        self.limits.retain > 0
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     pub fn held(&self) -> Held {
         self.held
     }
