@@ -24,11 +24,12 @@ pub enum Resolved {
 }
 
 impl Resolved {
-    /// The position, if nothing before it was lost.
-    pub fn known(self) -> Option<u64> {
-        match self {
-            Resolved::At(position) => Some(position),
-            Resolved::Lost(_) | Resolved::Unknown => None,
+    /// A position of an epoch of which so much is kept.
+    pub fn of(position: u64, kept: Option<u64>) -> Resolved {
+        match kept {
+            Some(kept) if position <= kept => Resolved::At(position),
+            Some(kept) => Resolved::Lost(kept),
+            None => Resolved::Unknown,
         }
     }
 }
@@ -58,19 +59,18 @@ impl Lives {
         None
     }
 
-    /// Each later life may have ended before an earlier one did: only what lies before all of their ends is still there.
+    /// Up to where positions of an epoch still mean what they meant; `None`: it is not known. Each later life may have
+    /// ended before an earlier one did: only what lies before all of their ends is still there.
+    pub fn kept(&self, epoch: Epoch) -> Option<u64> {
+        if epoch == self.epoch {
+            return Some(u64::MAX);
+        }
+        let at = self.past.iter().position(|(past, _)| *past == epoch)?;
+        self.past[..=at].iter().map(|(_, last)| *last).min()
+    }
+
     pub fn resolve(&self, mark: &Mark) -> Resolved {
-        if mark.epoch == self.epoch {
-            return Resolved::At(mark.position);
-        }
-        let mut kept = u64::MAX;
-        for (epoch, last) in &self.past {
-            kept = kept.min(*last);
-            if *epoch == mark.epoch {
-                return if mark.position <= kept { Resolved::At(mark.position) } else { Resolved::Lost(kept) };
-            }
-        }
-        Resolved::Unknown
+        Resolved::of(mark.position, self.kept(mark.epoch))
     }
 }
 
