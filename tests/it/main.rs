@@ -21,6 +21,7 @@ mod harness;
 mod life;
 mod limits;
 mod model;
+mod proxies;
 mod readme;
 mod redis;
 mod reload;
