@@ -1,5 +1,10 @@
 //! What applications say in Redis: channels they publish to, and streams they keep.
 
+mod duty;
+mod ear;
+mod name;
+mod ring;
+
 use crate::link::server::Server;
 use crate::template::Text;
 
