@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::ear::Ear;
-use super::ring::Next;
+use super::name::{is_after, owes, owing, paid};
+use super::ring::{Heard, Next};
 use crate::stream::{Lease, Name};
 
 /// Who cannot prove that it heard everything leaves a free lease for so long to those who can.
@@ -17,8 +18,8 @@ pub struct Wish {
     pub may_take: bool,
     /// To give it back.
     pub resign: bool,
-    /// All up to here is appended.
-    pub done: Option<Name>,
+    /// All up to here is appended by the holder with this fence, says the one who thinks to be it.
+    pub done: Option<(u64, Name)>,
 }
 
 /// What an answer of the store means.
@@ -47,12 +48,12 @@ pub enum Start {
 /// What the holder does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
-    /// These of the ring, from there.
-    Append(std::ops::Range<usize>),
+    /// To append these.
+    Append(Vec<Heard>),
     /// Up to here something is missing.
     TellGap(Name),
-    /// To give the lease back, so that one who heard all goes on.
-    Resign,
+    /// To ask the store: it must know what is done before more is, or it is to be told that we resign.
+    Ask,
     /// Nothing.
     Rest,
 }
@@ -62,7 +63,7 @@ pub enum Work {
 pub struct Duty {
     /// The fence of the lease we hold.
     fence: Option<u64>,
-    /// All up to here is appended, by all we know.
+    /// All up to here is appended, by all we know; or it is a gap that may not be told yet.
     done: Option<Name>,
     /// The same, as the store last said it.
     said: Option<Name>,
@@ -82,8 +83,10 @@ pub struct Duty {
     drained: bool,
     /// Nobody knows what came before the very first.
     begins_with_gap: bool,
-    /// To be told before anything else.
-    gap: Option<Name>,
+    /// What was missed before one of the first so many stretches was missed before we held it.
+    stretches: u64,
+    /// The store must know what is done before anything else is: or a successor would begin elsewhere.
+    unsaid: bool,
 }
 
 impl Duty {
@@ -97,9 +100,9 @@ impl Duty {
         self.fence
     }
 
-    /// All up to here is appended.
+    /// All up to here is appended, or lies in a gap.
     pub fn done(&self) -> Option<Name> {
-        self.done
+        self.done.map(paid)
     }
 
     /// Whether anybody holds it, or held it: from then on nothing is missed silently.
@@ -125,7 +128,7 @@ impl Duty {
         let has_waited = || self.free.is_some_and(|since| now.duration_since(since) >= GRACE);
         let has_proof = || !self.forgetful && self.done.is_some_and(proves);
         let may_begin = || ready && (!self.known || self.alone || has_proof() || has_waited());
-        let done = self.done.filter(|_| self.fence.is_some());
+        let done = self.fence.zip(self.done);
         Wish { may_take: !resign && (self.fence.is_some() || may_begin()), resign, done }
     }
 
@@ -136,9 +139,13 @@ impl Duty {
 
     /// The store answered a wish.
     pub fn answered(&mut self, wish: Wish, lease: &Lease, now: Instant) -> Turn {
-        self.forgetful |= self.known && !lease.known || lease.done < self.said;
+        let went_back = match (self.said, lease.done) {
+            (Some(said), Some(done)) => is_after(paid(said), paid(done)),
+            (said, done) => said.is_some() && done.is_none(),
+        };
+        self.forgetful |= went_back || self.known && !lease.known;
         let turn = match lease.mine {
-            true if wish.may_take => self.granted(lease),
+            true if wish.may_take => self.granted(wish, lease),
             true if wish.resign => {
                 self.alone = true;
                 self.refused(now)
@@ -148,25 +155,20 @@ impl Duty {
                 self.resigning = !self.alone;
                 Turn::Stays
             }
-            false => {
-                self.last = self.last.filter(|last| *last == lease.fence || !lease.known);
-                let turn = self.refused(now);
-                if lease.free_for.is_none() && lease.known {
-                    // Whoever holds it has found out by now what is missing.
-                    (self.free, self.last, self.forgetful) = (None, None, false);
-                }
-                turn
-            }
+            false => self.seen(lease, now),
         };
         self.known |= lease.known || lease.mine;
         self.said = lease.done;
-        self.done = self.done.max(lease.done);
+        if self.fence.is_none() {
+            self.done = self.newest(lease.done, self.last.is_some());
+        }
         turn
     }
 
-    fn granted(&mut self, lease: &Lease) -> Turn {
+    fn granted(&mut self, wish: Wish, lease: &Lease) -> Turn {
         self.free = None;
         if self.fence == Some(lease.fence) {
+            self.unsaid &= wish.done.is_none() || wish.done != self.fence.zip(self.done);
             return Turn::Stays;
         }
         let follows = |last| lease.fence == last || lease.fence == last + 1 || !lease.known;
@@ -174,7 +176,7 @@ impl Duty {
         self.leave();
         self.fence = Some(lease.fence);
         self.last = self.fence;
-        let start = match self.done.max(lease.done) {
+        let start = match self.newest(lease.done, ours) {
             _ if self.forgetful && !ours => Start::Beyond,
             _ if !lease.known && !self.known => Start::Afresh { gap: self.begins_with_gap },
             Some(done) => Start::After(done),
@@ -182,6 +184,17 @@ impl Duty {
         };
         self.forgetful = false;
         Turn::Took(start)
+    }
+
+    /// Not ours.
+    fn seen(&mut self, lease: &Lease, now: Instant) -> Turn {
+        self.last = self.last.filter(|last| *last == lease.fence || !lease.known);
+        let turn = self.refused(now);
+        if lease.free_for.is_none() && lease.known {
+            // Whoever holds it has found out by now what is missing.
+            (self.free, self.last, self.forgetful) = (None, None, false);
+        }
+        turn
     }
 
     fn refused(&mut self, now: Instant) -> Turn {
@@ -192,54 +205,58 @@ impl Duty {
     }
 
     fn leave(&mut self) {
-        (self.fence, self.resigning, self.drained, self.gap) = (None, false, false, None);
+        (self.fence, self.resigning, self.drained, self.unsaid) = (None, false, false, false);
+    }
+
+    /// What is appended, by what the store says and, if nobody appended since, by what we did.
+    fn newest(&self, said: Option<Name>, ours: bool) -> Option<Name> {
+        let own = self.done.filter(|own| ours && said.is_none_or(|said| !is_after(paid(said), paid(*own))));
+        own.or(said).or(self.done)
     }
 
     /// Where we begin, now that we hold it.
-    pub fn start(&mut self, start: Start, ear: &mut Ear) {
-        match start {
-            Start::After(name) => {
-                self.done = Some(name);
-                ear.begin_beyond(name);
-            }
-            Start::Afresh { gap } => {
-                self.done = ear.ring.begun();
-                self.gap = self.done.filter(|_| gap);
-            }
-            Start::Beyond => self.gap = ear.ring.latest(),
-        }
+    pub fn start(&mut self, start: Start, ear: &Ear) {
+        self.unsaid = !matches!(start, Start::After(_));
+        self.done = match start {
+            Start::After(name) => Some(name),
+            Start::Afresh { gap: false } => ear.ring.begun(),
+            Start::Afresh { gap: true } => ear.ring.begun().map(owing),
+            Start::Beyond => ear.ring.latest().map(owing),
+        };
+        self.stretches = ear.ring.stretches();
         self.begins_with_gap = false;
     }
 
-    /// What to do next, as the holder.
-    pub fn work(&mut self, ear: &Ear) -> Work {
+    /// What to do next, as the holder: at most so many messages, and not much more than so many bytes.
+    pub fn work(&mut self, ear: &Ear, most: usize, bytes: usize) -> Work {
         if self.fence.is_none() {
             return Work::Rest;
         }
-        // Somebody else may have heard all; who has not must not keep that one waiting.
+        // Who missed something while it held the lease gives it back, because somebody else may have heard all.
         self.resigning |= !ear.is_hearing();
-        if let Some(at) = self.gap {
-            return Work::TellGap(at);
+        if self.unsaid {
+            return Work::Ask;
         }
-        match ear.ring.next(self.done) {
-            Next::These(range) => return Work::Append(range),
-            Next::Gap(at) if !self.resigning => return Work::TellGap(at),
-            Next::Gap(_) => {}
-            Next::Nothing(latest) => self.done = self.done.max(latest),
+        if let Some(at) = self.done.filter(|done| owes(*done)) {
+            return Work::TellGap(paid(at));
+        }
+        match ear.ring.next(self.done, most, bytes) {
+            Next::These(these) => return Work::Append(these),
+            Next::Gap { at, stretch } if !self.resigning && stretch <= self.stretches => {
+                (self.done, self.unsaid) = (Some(owing(at)), true);
+                return Work::Ask;
+            }
+            Next::Gap { .. } => self.resigning = true,
+            Next::Nothing(latest) => self.done = Some(latest),
+            Next::Unknown => {}
         }
         self.drained = self.resigning;
-        if self.drained { Work::Resign } else { Work::Rest }
+        if self.drained { Work::Ask } else { Work::Rest }
     }
 
-    /// All up to here is appended, or is nothing that can be.
+    /// All up to here is appended, or is nothing that can be; or the gap up to here is told.
     pub fn appended(&mut self, up_to: Name) {
-        self.done = self.done.max(Some(up_to));
-    }
-
-    /// The gap up to here is told.
-    pub fn told(&mut self, at: Name) {
-        self.done = self.done.max(Some(at));
-        self.gap = None;
+        self.done = Some(up_to);
     }
 }
 

@@ -7,15 +7,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::name::{Count, Run, named, same_run};
+use super::name::{Count, MOST, Run, named, paid, same_run};
 use super::ring::{Heard, Ring};
 use crate::stream::Name;
-
-/// A marker that a server with another clock, or another history, must exceed beyond what is known to be appended, in
-/// milliseconds: the holder may have appended more than it has said so far.
-const BEYOND: u64 = 5_000;
-/// By so much at least it must still exceed it when it matters, since what is known is a little old by then.
-const SAFELY: u64 = 2_000;
 
 /// What a connection says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +52,7 @@ pub struct Ear {
 enum Hearing {
     /// Not connected.
     Deaf,
-    /// Connected; the first marker above the floor begins it.
+    /// Connected; the first marker begins it, if it is above what was heard of the same process before.
     Waiting { run: Run, floor: u64 },
     /// All is heard.
     All { run: Run, marker: u64, count: Count },
@@ -80,25 +74,15 @@ impl Ear {
 
     /// A connection to this process begins: nothing has a name before a marker. `done` is what is known to be appended.
     pub fn connected(&mut self, run: Run, done: Option<Name>) {
-        self.hearing = Hearing::Waiting { run, floor: self.floor(run, done) };
+        let known = [done, self.ring.latest()].into_iter().flatten().filter(|name| same_run(*name, run));
+        let floor = known.map(|name| name.0).max().unwrap_or(0);
+        self.hearing = Hearing::Waiting { run, floor };
         self.spoken = Spoken::default();
     }
 
     /// It ended.
     pub fn disconnected(&mut self) {
         self.hearing = Hearing::Deaf;
-    }
-
-    /// Names of another process tell nothing about those here. If these do not lie safely above what is done, they begin
-    /// again at a higher marker. True: so it is.
-    pub fn begin_beyond(&mut self, done: Name) -> bool {
-        let Hearing::All { run, marker, .. } = self.hearing else { return false };
-        let too_near = !same_run(done, run) && self.ring.is_complete_after(Name(done.0 + SAFELY, 0));
-        if too_near {
-            self.hearing = Hearing::Waiting { run, floor: self.floor(run, Some(done)).max(marker) };
-            self.ring.clear();
-        }
-        too_near
     }
 
     /// What a marker of ours must exceed.
@@ -117,8 +101,7 @@ impl Ear {
 
     /// Whether everything after this name, up to now, was heard here, and goes on being heard.
     pub fn proves(&self, done: Name) -> bool {
-        let Hearing::All { run, .. } = self.hearing else { return false };
-        same_run(done, run) && self.ring.is_complete_after(done)
+        self.is_hearing() && self.ring.is_complete_after(paid(done))
     }
 
     /// Takes in what the connection says.
@@ -156,17 +139,12 @@ impl Ear {
 
     fn message(&mut self, channel: Bytes, payload: Bytes, at: Instant) -> News {
         let Hearing::All { run, marker, count } = &mut self.hearing else { return News::Nothing };
-        let Some(next) = count.checked_add(1) else { return News::Astray };
-        *count = next;
-        let name = named(*marker, *run, next);
+        if *count == MOST {
+            return News::Astray;
+        }
+        *count += 1;
+        let name = named(*marker, *run, *count);
         if self.ring.push(Heard { name, channel, payload, at }) { News::Overrun } else { News::Message }
-    }
-
-    /// What the first marker of a connection must exceed, so that its names lie above all that anybody may have used.
-    fn floor(&self, run: Run, done: Option<Name>) -> u64 {
-        let heard = self.ring.latest().map_or(0, |latest| latest.0);
-        let beyond = done.filter(|done| !same_run(*done, run)).map_or(0, |done| done.0 + BEYOND);
-        heard.max(beyond)
     }
 }
 

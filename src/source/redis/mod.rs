@@ -2,6 +2,8 @@
 
 mod duty;
 mod ear;
+#[cfg(test)]
+mod model;
 mod name;
 mod ring;
 

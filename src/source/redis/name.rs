@@ -6,7 +6,7 @@ use super::Reads;
 use crate::link::server::{Address, Server, Topology};
 use crate::stream::Name;
 
-/// How many messages may come between two markers.
+/// Of messages since a marker.
 pub type Count = u32;
 
 /// Part of a name: which Redis process said it. Names of two processes tell nothing about each other.
@@ -24,6 +24,26 @@ impl Run {
     }
 }
 
+/// Says of a name up to which all is appended: but the gap that ends there may not be told yet.
+const OWED: u64 = 1 << (Count::BITS - 1);
+/// So many messages may come between two markers.
+pub const MOST: Count = (1 << (Count::BITS - 1)) - 1;
+
+/// With the gap that ends there still to be told.
+pub fn owing(name: Name) -> Name {
+    Name(name.0, name.1 | OWED)
+}
+
+/// Whether the gap that ends there is still to be told.
+pub fn owes(name: Name) -> bool {
+    name.1 & OWED != 0
+}
+
+/// The name itself.
+pub fn paid(name: Name) -> Name {
+    Name(name.0, name.1 & !OWED)
+}
+
 /// The message that is the `count`th after a marker.
 pub fn named(marker: u64, run: Run, count: Count) -> Name {
     Name(marker, u64::from(run.0) << Count::BITS | u64::from(count))
@@ -34,7 +54,17 @@ pub fn same_run(name: Name, run: Run) -> bool {
     name.1 >> Count::BITS == u64::from(run.0)
 }
 
-/// Whether two names were given to what one process said.
+/// Whether one comes after the other. What another process said comes after nothing here, and before nothing.
+pub fn is_after(name: Name, other: Name) -> bool {
+    of_one_run(name, other) && name > other
+}
+
+/// Whether a name lies in what was heard without a hole after `begun`, if that goes on for long enough.
+pub fn is_within(name: Name, begun: Name) -> bool {
+    of_one_run(name, begun) && name >= begun
+}
+
+/// Whether two names were given to what one process said. (The script that keeps them compares them in the same way.)
 pub fn of_one_run(a: Name, b: Name) -> bool {
     a.1 >> Count::BITS == b.1 >> Count::BITS
 }
@@ -129,8 +159,10 @@ mod tests {
     fn names_rise_with_marker_then_count_and_know_their_process() {
         let (run, other) = (Run::new("a"), Run::new("b"));
         assert_ne!(run, other);
-        let row = [named(1, run, 0), named(1, run, 1), named(1, run, Count::MAX), named(2, run, 0)];
-        assert!(row.is_sorted());
+        let row = [named(1, run, 0), named(1, run, 1), named(1, run, MOST), named(2, run, 0)];
+        assert!(
+            row.is_sorted() && row.iter().all(|name| !owes(*name) && owes(owing(*name)) && paid(owing(*name)) == *name)
+        );
         assert!(row.iter().all(|name| same_run(*name, run) && !same_run(*name, other) && name.1 < 1 << 53));
     }
 

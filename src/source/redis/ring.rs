@@ -1,16 +1,15 @@
 //! What was heard of late, by name, on every instance: what a successor appends from, and what the holder has still to
-//! append. Knows what it does not know: across a *break* something may have been missed.
+//! append. Knows what it does not know: between two of its stretches something may have been missed.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::name::of_one_run;
+use super::name::{is_after, is_within};
 use crate::stream::Name;
 
-/// What was appended may still have to be proven, or appended again by a successor, for so long.
+/// What was appended may have to be appended again, by a successor who knows less, for so long.
 const KEPT: Duration = Duration::from_secs(15);
 /// What a message costs beside its texts: itself, the allocator.
 const OVERHEAD: usize = 128;
@@ -32,51 +31,68 @@ pub struct Heard {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// These, without a hole before or between them.
-    These(Range<usize>),
-    /// Nobody knows what was said up to here: a gap must be told before anything else is appended.
-    Gap(Name),
-    /// Nothing, and all up to here was heard.
-    Nothing(Option<Name>),
+    These(Vec<Heard>),
+    /// Nobody knows what was said up to here: a gap must be told before anything else is appended. By the stretch that
+    /// follows, counted from 1, one can see since when that is so.
+    #[allow(missing_docs)]
+    Gap { at: Name, stretch: u64 },
+    /// Nothing up to here.
+    Nothing(Name),
+    /// Nothing was heard at all.
+    Unknown,
 }
 
 /// The last 15 s, and longer what is not known to be appended; bounded in bytes.
 #[derive(Debug)]
 pub struct Ring {
-    /// Names rise.
-    kept: VecDeque<Heard>,
-    /// Up to each of these, from what lies before it, something may be missing. They rise.
-    breaks: VecDeque<Name>,
+    /// One for each connection, oldest first; only the last may be empty.
+    stretches: VecDeque<Stretch>,
+    /// How many there were.
+    count: u64,
     bytes: usize,
     most: usize,
-    /// Of what was heard last, kept or not.
-    latest: Option<Name>,
+}
+
+/// What was heard without missing anything.
+#[derive(Debug)]
+struct Stretch {
+    number: u64,
+    /// After this name.
+    begun: Name,
+    /// Their names rise.
+    kept: VecDeque<Heard>,
+    /// Up to this one.
+    latest: Name,
 }
 
 impl Ring {
     /// Holds at most so many bytes.
     pub fn new(most: usize) -> Ring {
-        Ring { kept: VecDeque::new(), breaks: VecDeque::new(), bytes: 0, most, latest: None }
+        Ring { stretches: VecDeque::new(), count: 0, bytes: 0, most }
     }
 
-    /// From here on nothing is missed; what was said before it, and after all that is kept, perhaps was.
+    /// From here on nothing is missed; between what is kept and this perhaps something was.
     pub fn begin(&mut self, at: Name) {
-        if self.breaks.back() >= self.kept.back().map(|heard| &heard.name) {
-            self.breaks.pop_back(); // nothing lies between the two
+        if self.stretches.back().is_some_and(|last| last.kept.is_empty()) {
+            self.stretches.pop_back();
         }
-        self.breaks.push_back(at);
-        self.latest = Some(at);
+        self.count += 1;
+        self.stretches.push_back(Stretch { number: self.count, begun: at, kept: VecDeque::new(), latest: at });
     }
 
     /// A marker: all up to here was heard.
     pub fn reach(&mut self, at: Name) {
-        self.latest = Some(at);
+        if let Some(last) = self.stretches.back_mut() {
+            last.latest = at;
+        }
     }
 
     /// One more. True: something older had to go for it.
     pub fn push(&mut self, heard: Heard) -> bool {
-        self.latest = Some(heard.name);
+        let Some(last) = self.stretches.back_mut() else { return false };
+        last.latest = heard.name;
         self.bytes += cost(&heard);
-        self.kept.push_back(heard);
+        last.kept.push_back(heard);
         let full = self.bytes > self.most;
         while self.bytes > self.most {
             self.forget_first();
@@ -86,66 +102,73 @@ impl Ring {
 
     /// Lets go of what is old and, by all that is known, appended.
     pub fn settle(&mut self, done: Option<Name>, now: Instant) {
-        while let Some(first) = self.kept.front() {
-            if Some(first.name) > done || now.duration_since(first.at) < KEPT {
+        while let Some(first) = self.stretches.front().and_then(|stretch| stretch.kept.front()) {
+            let waits = done.is_none_or(|done| is_after(first.name, done));
+            if waits || now.duration_since(first.at) < KEPT {
                 return;
             }
             self.forget_first();
         }
     }
 
-    /// Forgets all it holds.
-    pub fn clear(&mut self) {
-        self.kept.clear();
-        self.breaks.clear();
-        self.bytes = 0;
-    }
-
     /// Whether everything after this name, up to now, is here.
     pub fn is_complete_after(&self, name: Name) -> bool {
-        self.breaks.back().is_some_and(|last| *last <= name)
+        self.stretches.back().is_some_and(|last| is_within(name, last.begun))
     }
 
-    /// What comes after this name.
-    pub fn next(&self, after: Option<Name>) -> Next {
-        let behind = |name: Name| after.is_none_or(|after| name > after);
-        let ahead = self.breaks.iter().copied().find(|name| behind(*name));
-        let within = self.breaks.iter().copied().rfind(|name| !behind(*name));
-        if after.zip(within).is_some_and(|(after, within)| !of_one_run(after, within)) {
-            // It lies between our names only by chance: what follows them does not follow it.
-            return ahead.or(self.latest.filter(|name| behind(*name))).map_or(Next::Nothing(None), Next::Gap);
+    /// What comes after this name: at most so many, and not much more than so many bytes.
+    pub fn next(&self, after: Option<Name>, most: usize, bytes: usize) -> Next {
+        let Some(last) = self.stretches.back() else { return Next::Unknown };
+        let holds = |stretch: &Stretch| after.is_some_and(|after| is_within(after, stretch.begun));
+        let (Some(index), Some(after)) = (self.stretches.iter().rposition(holds), after) else {
+            return last.gap();
+        };
+        let stretch = &self.stretches[index];
+        let start = stretch.kept.partition_point(|heard| heard.name <= after);
+        let mut size = 0;
+        let fits = |heard: &&Heard| {
+            let fits = size < bytes;
+            size += heard.payload.len();
+            fits
+        };
+        let these: Vec<Heard> = stretch.kept.range(start..).take(most).take_while(fits).cloned().collect();
+        match self.stretches.get(index + 1) {
+            _ if !these.is_empty() => Next::These(these),
+            Some(later) => later.gap(),
+            None => Next::Nothing(stretch.latest.max(after)),
         }
-        let start = self.kept.partition_point(|heard| !behind(heard.name));
-        let end = ahead.map_or(self.kept.len(), |ahead| self.kept.partition_point(|heard| heard.name <= ahead));
-        match ahead {
-            _ if start < end => Next::These(start..end),
-            Some(ahead) => Next::Gap(ahead),
-            None => Next::Nothing(self.latest),
-        }
     }
 
-    /// One of what [`Self::next`] spoke of.
-    pub fn get(&self, index: usize) -> Option<&Heard> {
-        self.kept.get(index)
+    /// How many stretches there were.
+    pub fn stretches(&self) -> u64 {
+        self.count
     }
 
-    /// From here on nothing was missed, so far.
+    /// After this name nothing was missed, so far.
     pub fn begun(&self) -> Option<Name> {
-        self.breaks.back().copied()
+        self.stretches.back().map(|last| last.begun)
     }
 
     /// Of what was heard last.
     pub fn latest(&self) -> Option<Name> {
-        self.latest
+        self.stretches.back().map(|last| last.latest)
     }
 
     fn forget_first(&mut self) {
-        let Some(first) = self.kept.pop_front() else { return };
-        self.bytes -= cost(&first);
-        while self.breaks.front().is_some_and(|name| *name <= first.name) {
-            self.breaks.pop_front();
+        let Some(stretch) = self.stretches.front_mut() else { return };
+        if let Some(first) = stretch.kept.pop_front() {
+            self.bytes -= cost(&first);
+            stretch.begun = first.name;
         }
-        self.breaks.push_front(first.name);
+        if stretch.kept.is_empty() && self.stretches.len() > 1 {
+            self.stretches.pop_front();
+        }
+    }
+}
+
+impl Stretch {
+    fn gap(&self) -> Next {
+        Next::Gap { at: self.begun, stretch: self.number }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::source::redis::ring::Next;
 
 fn run() -> Run {
     Run::new("one")
@@ -23,9 +24,9 @@ fn hear(ear: &mut Ear, said: Said) -> News {
 
 /// Of all that is kept: marker, count since, payload.
 fn kept(ear: &Ear) -> Vec<(u64, u64, String)> {
-    let all = (0..).map_while(|index| ear.ring.get(index));
+    let Next::These(all) = ear.ring.next(ear.ring.begun(), usize::MAX, usize::MAX) else { return Vec::new() };
     let count = |name: Name| name.1 & u64::from(Count::MAX);
-    all.map(|h| (h.name.0, count(h.name), String::from_utf8_lossy(&h.payload).into_owned())).collect()
+    all.into_iter().map(|h| (h.name.0, count(h.name), String::from_utf8_lossy(&h.payload).into_owned())).collect()
 }
 
 #[test]
@@ -50,7 +51,8 @@ fn a_name_is_the_marker_and_the_count_since() {
 #[test]
 fn a_publish_counts_once_however_many_subscriptions_it_falls_under() {
     let mut ear = hearing();
-    let news = |ear: &mut Ear, by: Option<&str>, channel: &str| hear(ear, message(by, channel, "same")) == News::Message;
+    let news =
+        |ear: &mut Ear, by: Option<&str>, channel: &str| hear(ear, message(by, channel, "same")) == News::Message;
     // (by, channel), and whether it is another PUBLISH.
     let row = [
         (None, "a.b", true),
@@ -98,19 +100,11 @@ fn a_new_connection_begins_above_what_was_heard() {
 }
 
 #[test]
-fn another_process_begins_safely_above_what_is_done() {
-    let mut ear = Ear::new(usize::MAX);
-    let done = named(50_000, Run::new("two"), 3);
-    ear.connected(run(), Some(done));
-    assert_eq!(ear.marker_floor(), 50_000 + BEYOND);
-    assert_eq!(hear(&mut ear, Said::Marker(50_000 + BEYOND)), News::Nothing);
-    assert_eq!(hear(&mut ear, Said::Marker(50_001 + BEYOND)), News::Begun);
-    assert!(!ear.begin_beyond(done));
-    // Meanwhile somebody went on appending what another process says.
-    let later = named(60_000, Run::new("two"), 3);
-    hear(&mut ear, message(None, "c", "lost in the gap"));
-    assert!(ear.begin_beyond(later));
-    assert!(!ear.is_hearing() && kept(&ear).is_empty());
-    assert_eq!(hear(&mut ear, Said::Marker(60_001 + BEYOND)), News::Begun);
-    assert!(!ear.begin_beyond(named(70_000, run(), 0)), "its own names are no danger");
+fn another_process_begins_anew() {
+    let mut ear = hearing();
+    let other = Run::new("two");
+    ear.disconnected();
+    ear.connected(other, Some(named(100, run(), 1)));
+    assert_eq!(hear(&mut ear, Said::Marker(3)), News::Begun);
+    assert!(ear.proves(named(3, other, 0)) && !ear.proves(named(100, run(), 1)));
 }

@@ -15,20 +15,21 @@ fn ring(begins: u64, counts: &[u64]) -> Ring {
 
 fn check(ring: &Ring, after: Option<u64>, expected: Result<&[u64], Next>) {
     let after = after.map(|count| Name(1, count));
-    let next = ring.next(after);
-    let found = match next {
-        Next::These(range) => Ok(range.map(|index| ring.get(index).unwrap().name.1).collect::<Vec<_>>()),
+    let found = match ring.next(after, usize::MAX, usize::MAX) {
+        Next::These(these) => Ok(these.iter().map(|heard| heard.name.1).collect::<Vec<_>>()),
+        // Which stretch it is has a test of its own.
+        Next::Gap { at, .. } => Err(Next::Gap { at, stretch: 0 }),
         other => Err(other),
     };
     assert_eq!(found, expected.map(<[u64]>::to_vec), "after {after:?} of {ring:?}");
 }
 
 fn gap(count: u64) -> Result<&'static [u64], Next> {
-    Err(Next::Gap(Name(1, count)))
+    Err(Next::Gap { at: Name(1, count), stretch: 0 })
 }
 
 fn nothing(count: u64) -> Result<&'static [u64], Next> {
-    Err(Next::Nothing(Some(Name(1, count))))
+    Err(Next::Nothing(Name(1, count)))
 }
 
 #[test]
@@ -40,7 +41,7 @@ fn what_follows_a_name_is_proven_or_a_gap() {
     check(&ring, Some(11), Ok(&[12, 15]));
     check(&ring, Some(13), Ok(&[15]));
     check(&ring, Some(15), nothing(15));
-    check(&ring, Some(99), nothing(15));
+    check(&ring, Some(99), nothing(99));
     for (after, expected) in [(9, false), (10, true), (99, true)] {
         assert_eq!(ring.is_complete_after(Name(1, after)), expected, "{after}");
     }
@@ -49,7 +50,8 @@ fn what_follows_a_name_is_proven_or_a_gap() {
 #[test]
 fn nothing_was_heard_by_who_never_began() {
     let ring = Ring::new(usize::MAX);
-    assert_eq!(ring.next(None), Next::Nothing(None));
+    assert_eq!(ring.next(None, 9, 9), Next::Unknown);
+    assert_eq!(ring.next(Some(Name(1, 1)), 9, 9), Next::Unknown);
     assert!(!ring.is_complete_after(Name(9, 9)));
 }
 
@@ -72,7 +74,7 @@ fn two_breaks_with_nothing_between_them_are_one() {
     let mut ring = ring(10, &[]);
     ring.begin(Name(1, 20));
     ring.begin(Name(1, 30));
-    check(&ring, Some(5), gap(30));
+    check(&ring, Some(15), gap(30));
     check(&ring, Some(25), gap(30));
     check(&ring, Some(30), nothing(30));
 }
@@ -80,10 +82,24 @@ fn two_breaks_with_nothing_between_them_are_one() {
 #[test]
 fn names_of_another_process_prove_nothing() {
     let mut ring = ring(10, &[11, 12]);
-    let foreign = |count: u64| Some(Name(1, 1 << 40 | count));
-    assert_eq!(ring.next(foreign(11)), Next::Nothing(None), "it lies above all of ours: nothing follows it here");
-    ring.begin(Name(3, 0));
-    assert_eq!(ring.next(foreign(11)), Next::Gap(Name(3, 0)));
+    let foreign = |count: u64| Name(1, 1 << 40 | count);
+    assert_eq!(ring.next(Some(foreign(11)), 9, 9), Next::Gap { at: Name(1, 10), stretch: 1 });
+    assert!(!ring.is_complete_after(foreign(11)));
+    // It may well count less.
+    ring.begin(Name(0, 1 << 40));
+    check(&ring, Some(11), Ok(&[12]));
+    assert_eq!(ring.next(Some(Name(1, 12)), 9, 9), Next::Gap { at: Name(0, 1 << 40), stretch: 2 });
+    assert_eq!(ring.next(Some(foreign(11)), 9, 9), Next::Nothing(foreign(11)));
+}
+
+#[test]
+fn a_batch_has_a_size() {
+    let ring = ring(10, &[11, 12, 13]);
+    let size = |most, bytes| match ring.next(Some(Name(1, 10)), most, bytes) {
+        Next::These(these) => these.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((size(2, 99), size(9, 1), size(9, 2), size(9, 99)), (2, 1, 2, 3));
 }
 
 #[test]
