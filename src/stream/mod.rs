@@ -229,6 +229,16 @@ impl Streams {
         self.table.load().partitions.iter().all(|partition| partition.is_open())
     }
 
+    /// Waits until everything can be read, but no longer than this.
+    pub async fn opened(&self, patience: Duration) {
+        let open = async {
+            while !self.is_open() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, open).await;
+    }
+
     /// Makes sure that the epochs these marks name are known here, if any instance knows them.
     pub async fn learn(&self, marks: &[Mark]) -> Result<(), Down> {
         let Some(store) = &self.store else { return Ok(()) };
@@ -253,10 +263,15 @@ impl Streams {
         self.table.load().live().flat_map(|settings| settings.topics.clone()).collect()
     }
 
+    /// Those of which more can be taken: readers are not too far behind.
+    fn ready_to_read(&self, partitions: &[Arc<Partition>]) -> Vec<Arc<Partition>> {
+        let ready = |one: &&Arc<Partition>| !one.is_behind() && !self.memory.is_behind();
+        partitions.iter().filter(ready).cloned().collect()
+    }
+
     /// Something was mirrored.
     fn mirrored(&self) {
         self.wake();
-        self.memory.tell(Time::now());
         self.memory.make_room(&self.partitions());
     }
 
