@@ -21,6 +21,7 @@ use crate::gate::peer::Network;
 use crate::hub::Hub;
 use crate::metrics::{Metrics, Observed};
 use crate::session::endpoint::Endpoint;
+use crate::source::redis::feeds::Feeds;
 use crate::source::webhook as hook;
 use crate::stream::{StreamStats, Streams};
 use path::PathPattern;
@@ -48,6 +49,8 @@ pub struct Site {
     pub hub: Hub,
     /// Where events go.
     pub streams: Arc<Streams>,
+    /// What is read from Redis.
+    pub feeds: Feeds,
     /// Who may come in.
     pub limits: Arc<Limits>,
     /// What is counted.
