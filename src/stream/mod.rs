@@ -262,6 +262,7 @@ impl Streams {
             let meant = table.partitions.iter().find(|one| one.place().hash == mark.partition && !one.place().live);
             if let Some(partition) = meant.filter(|one| !one.knows(mark.epoch)) {
                 store.learn(partition, mark.epoch).await?;
+                self.wake();
             }
         }
         Ok(())
