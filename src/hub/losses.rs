@@ -10,7 +10,7 @@ use super::shard::Shard;
 use crate::cursor::Mark;
 use crate::event::Event;
 use crate::session::backlog::{Backlog, Missing};
-use crate::session::past::Here;
+use crate::session::past::{Here, reason};
 use crate::topic::Pattern;
 use crate::wire::form::{Gap, GapReason};
 
@@ -44,14 +44,14 @@ impl Shard {
         let before = self.fanout.before().to_vec();
         self.tails.advance(event);
         self.tails.marks(&mut after);
-        let mut told = Vec::new();
+        let (mut told, reason) = (Vec::new(), reason(event));
         for audience in self.audiences.iter() {
             let Some(endpoint) = self.endpoints.get(&audience.key.endpoint) else { continue };
             let within = |marks: &[Mark]| -> Vec<Mark> {
                 marks.iter().filter(|m| endpoint.reach.binary_search(&m.partition).is_ok()).copied().collect()
             };
             let missing = Missing {
-                reason: GapReason::Source,
+                reason,
                 from: Some(within(&before)),
                 to: within(&after),
                 hole: None,
@@ -69,21 +69,21 @@ impl Shard {
             key.form.gap(&gap, &mut bytes);
             gap.write(&mut json);
             for member in members {
-                self.tell_one(member, &bytes, place.live.then_some(&*json), &from);
+                self.tell_one(member, reason, &bytes, place.live.then_some(&*json), &from);
             }
         }
         self.look_again();
     }
 
     /// A gap to one live session. A poll reads it back with its page, if it lies in a log.
-    fn tell_one(&mut self, number: u32, bytes: &[u8], lies_in_no_log: Option<&[u8]>, from: &[Mark]) {
+    fn tell_one(&mut self, number: u32, reason: GapReason, bytes: &[u8], lies_in_no_log: Option<&[u8]>, from: &[Mark]) {
         let Some(session) = self.sessions.get_mut(number as usize).filter(|session| session.is_live()) else { return };
         if let Line::Poll(poll) = &mut session.line {
             poll.gap = lies_in_no_log.map(<[u8]>::to_vec);
-            self.plan.counters.gaps[GapReason::Source as usize].add(u64::from(poll.gap.is_some()));
+            self.plan.counters.gaps[reason as usize].add(u64::from(poll.gap.is_some()));
             return self.answer_page(number, from.to_vec());
         }
-        self.plan.counters.gaps[GapReason::Source as usize].add(1);
+        self.plan.counters.gaps[reason as usize].add(1);
         self.send(number, bytes);
     }
 

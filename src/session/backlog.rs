@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::endpoint::Replay;
-use super::past::{Here, Lane, Stop, Walk, Walked, Wants, oldest};
+use super::past::{Here, Lane, Stop, Walk, Walked, Wants, oldest, reason};
 use super::search::{Found, Topics};
 use crate::cursor::Mark;
 use crate::event::Event;
@@ -158,8 +158,8 @@ impl Backlog {
             Walked::Event(event) => Pulled::Event(event, false),
             Walked::Pause => Pulled::Pause,
             Walked::Later => Pulled::Later,
-            Walked::Hole { from, partition, lost } => Pulled::Gap(Missing {
-                reason: if lost.is_some() { GapReason::Source } else { GapReason::Expired },
+            Walked::Hole { from, partition, reason, lost } => Pulled::Gap(Missing {
+                reason,
                 from: Some(from),
                 to: self.seen.clone(),
                 hole: None,
@@ -206,7 +206,7 @@ impl Backlog {
             };
             let Some((event, in_turn)) = self.lanes[at].take() else { break };
             if let Some(lost) = event.lost() {
-                return self.passed(at, lost);
+                return self.passed(at, reason(&event), lost);
             }
             if in_turn {
                 self.seen[at] = self.lanes[at].mark();
@@ -256,11 +256,11 @@ impl Backlog {
     }
 
     /// A source lost something at the place that was just passed.
-    fn passed(&mut self, at: usize, lost: Vec<Pattern>) -> Pulled {
+    fn passed(&mut self, at: usize, reason: GapReason, lost: Vec<Pattern>) -> Pulled {
         let from = Some(self.seen.clone());
         self.seen[at] = self.lanes[at].mark();
         let (to, partitions) = (self.seen.clone(), vec![self.seen[at].partition]);
-        Pulled::Gap(Missing { reason: GapReason::Source, from, to, hole: None, partitions, lost: Some(lost) })
+        Pulled::Gap(Missing { reason, from, to, hole: None, partitions, lost: Some(lost) })
     }
 }
 

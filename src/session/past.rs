@@ -9,6 +9,7 @@ use crate::cursor::Mark;
 use crate::event::{Epoch, Event};
 use crate::stream::{Page, Partition};
 use crate::topic::Pattern;
+use crate::wire::form::GapReason;
 
 /// Events read from a partition at once.
 pub(super) const PAGE: usize = 64;
@@ -79,6 +80,7 @@ pub(super) enum Walked {
     Hole {
         from: Vec<Mark>,
         partition: u32,
+        reason: GapReason,
         lost: Option<Vec<Pattern>>,
     },
 }
@@ -299,7 +301,7 @@ impl Walk {
                     let (from, partition) = (self.marks(), self.lanes[at].mark().partition);
                     self.lanes[at].skip(first);
                     if self.only.is_some() {
-                        return Some(Walked::Hole { from, partition, lost: None });
+                        return Some(Walked::Hole { from, partition, reason: GapReason::Expired, lost: None });
                     }
                     (self.lanes[at].retained, self.lanes[at].valued) = (None, false); // nothing was promised
                 }
@@ -313,7 +315,8 @@ impl Walk {
         let lost: Vec<Pattern> = self.only.as_ref()?.iter().filter(concerned).cloned().collect();
         let (mut from, partition) = (self.marks(), self.lanes[at].mark().partition);
         from.iter_mut().filter(|mark| mark.partition == partition).for_each(|mark| mark.position = event.position - 1);
-        (!lost.is_empty()).then_some(Walked::Hole { from, partition, lost: Some(lost) })
+        let reason = reason(event);
+        (!lost.is_empty()).then_some(Walked::Hole { from, partition, reason, lost: Some(lost) })
     }
 
     /// How far it is, as a cursor.
@@ -322,6 +325,11 @@ impl Walk {
         marks.sort_unstable();
         marks
     }
+}
+
+/// Why events are missing where a gap stands in a log.
+pub fn reason(gap: &Event) -> GapReason {
+    if gap.lost_a_life() { GapReason::Epoch } else { GapReason::Source }
 }
 
 /// Whether a topic is meant.

@@ -44,6 +44,21 @@ impl Lives {
         self.epoch == epoch || self.past.iter().any(|(past, _)| *past == epoch)
     }
 
+    /// Up to where somebody who has read `head` positions of other lives has read the same events: `None` if the two have
+    /// nothing in common.
+    pub fn common(&self, other: &Lives, head: u64) -> Option<u64> {
+        let mut read = head;
+        let all = std::iter::once((other.epoch, head)).chain(other.past.iter().copied());
+        for (epoch, last) in all {
+            read = read.min(last);
+            match self.resolve(&Mark { partition: 0, epoch, position: read }) {
+                Resolved::At(position) | Resolved::Lost(position) => return Some(position),
+                Resolved::Unknown => {}
+            }
+        }
+        None
+    }
+
     /// Up to where positions of an epoch still mean what they meant; `None`: it is not known. Each later life may have
     /// ended before an earlier one did: only what lies before all of their ends is still there.
     pub fn kept(&self, epoch: Epoch) -> Option<u64> {
@@ -77,5 +92,20 @@ mod tests {
         check(1, 50, Resolved::Lost(40));
         check(1, 70, Resolved::Lost(40));
         check(9, 1, Resolved::Unknown);
+    }
+
+    #[test]
+    fn what_two_have_in_common_ends_where_the_first_lost_it() {
+        let lives = |epoch, past: &[(u32, u64)]| Lives {
+            epoch: Epoch(epoch),
+            past: past.iter().map(|(epoch, last)| (Epoch(*epoch), *last)).collect(),
+        };
+        let check = |now: Lives, before: Lives, head, expected| assert_eq!(now.common(&before, head), expected);
+        check(lives(2, &[(1, 40)]), lives(1, &[]), 30, Some(30));
+        check(lives(2, &[(1, 40)]), lives(1, &[]), 50, Some(40));
+        // The life in which it was read is gone without a trace, with the end of the one before.
+        check(lives(3, &[(1, 40)]), lives(2, &[(1, 45)]), 60, Some(40));
+        check(lives(3, &[(1, 50)]), lives(2, &[(1, 45)]), 60, Some(45));
+        check(lives(3, &[]), lives(2, &[(1, 45)]), 60, None);
     }
 }

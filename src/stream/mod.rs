@@ -266,6 +266,7 @@ impl Streams {
             let meant = table.partitions.iter().find(|one| one.place().hash == mark.partition && !one.place().live);
             if let Some(partition) = meant.filter(|one| !one.knows(mark.epoch)) {
                 store.learn(partition, mark.epoch).await?;
+                self.wake();
             }
         }
         Ok(())
@@ -282,10 +283,15 @@ impl Streams {
         self.table.load().live().flat_map(|settings| settings.topics.clone()).collect()
     }
 
+    /// Those of which more can be taken: readers are not too far behind.
+    fn ready_to_read(&self, partitions: &[Arc<Partition>]) -> Vec<Arc<Partition>> {
+        let ready = |one: &&Arc<Partition>| !one.is_behind() && !self.memory.is_behind();
+        partitions.iter().filter(ready).cloned().collect()
+    }
+
     /// Something was mirrored.
     fn mirrored(&self) {
         self.wake();
-        self.memory.tell(Time::now());
         self.memory.make_room(&self.partitions());
     }
 

@@ -8,12 +8,12 @@ use super::dedupe::Key;
 use super::lives::Resolved;
 use super::memory::Memory;
 use super::older::Older;
-use super::origin::Name;
+use super::origin::{Name, Origin};
 use super::state::State;
 use super::{Refused, Settings, StreamStats};
 use crate::cursor::Mark;
-use crate::event::{Epoch, Event, Payload, Place, Time};
-use crate::topic::Topic;
+use crate::event::{Epoch, Event, Kind, Payload, Place, Time};
+use crate::topic::{Pattern, Topic};
 
 /// Stands for "nothing that could be dropped" in `Partition::oldest`.
 const NOTHING: u64 = u64::MAX;
@@ -100,6 +100,16 @@ pub(super) struct Entry {
     pub name: Option<Name>,
     /// Whether it removes what is retained of its topic.
     pub clears: bool,
+}
+
+impl Entry {
+    /// No event: under these patterns some are missing.
+    pub fn gap(topic: &str, patterns: &[Pattern]) -> Entry {
+        let list: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+        let bytes = serde_json::to_vec(&list).expect("texts are JSON").into();
+        let topic = Topic::new(topic).expect("gaps have topics");
+        Entry { at: 0, topic, payload: Payload { kind: Kind::Gap, bytes }, key: None, name: None, clears: false }
+    }
 }
 
 /// What became of an entry.
@@ -330,12 +340,21 @@ impl Partition {
     }
 
     /// Appends a batch whole, or nothing of it.
-    pub(super) fn append(&self, batch: Vec<Entry>, now: Time) -> Result<Vec<Placed>, Refused> {
+    /// Of a source it leaves out what it had before.
+    pub(super) fn append(
+        &self,
+        mut batch: Vec<Entry>,
+        origin: Option<&Origin>,
+        now: Time,
+    ) -> Result<Vec<Placed>, Refused> {
         self.with(|state| {
             if state.is_behind() || self.memory.is_behind() {
                 return Err(Refused::Behind);
             }
             let now = state.advance(now);
+            if let Some(origin) = origin {
+                batch.retain(|entry| entry.name.is_none_or(|name| state.is_news(&origin.source, name)));
+            }
             let placed = batch.into_iter().map(|entry| self.put(state, entry, now)).collect();
             state.retire(now);
             Ok(placed)
