@@ -242,3 +242,118 @@ impl Held {
 fn locked<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nth(n: u32) -> IpAddr {
+        IpAddr::V4(n.into())
+    }
+
+    fn enter(table: &Table, ip: IpAddr, endpoint: u32) {
+        table.enter(ip, |held| held.add_session(u32::MAX, endpoint, None, true)).unwrap();
+    }
+
+    fn changed(table: &Table) -> Option<Vec<IpAddr>> {
+        let mut all = Vec::new();
+        let whole = table.take_changed(3, usize::MAX, &mut all);
+        all.sort_unstable();
+        whole.then_some(all)
+    }
+
+    #[test]
+    fn who_asks_is_not_in_yet() {
+        let table = Table::new(true);
+        (0..3).for_each(|_| enter(&table, nth(1), 7));
+        enter(&table, nth(1), 8);
+        assert_eq!(table.sessions_of(nth(1)), []);
+        table.admit(nth(1), 7, true);
+        table.admit(nth(1), 7, true);
+        table.admit(nth(1), 8, true);
+        assert_eq!(table.sessions_of(nth(1)), [(7, 2), (8, 1)]);
+        table.leave_session(nth(1), 7, true);
+        assert_eq!(table.sessions_of(nth(1)), [(7, 2), (8, 1)], "it was not in");
+        table.leave_session(nth(1), 7, false);
+        table.leave_session(nth(1), 8, false);
+        assert_eq!(table.sessions_of(nth(1)), [(7, 1)]);
+        table.leave_session(nth(1), 7, false);
+        assert_eq!((table.sessions_of(nth(1)), table.len()), (vec![], 0));
+    }
+
+    #[test]
+    fn only_what_others_do_not_know_is_a_change() {
+        let table = Table::new(true);
+        for n in 1..=4 {
+            enter(&table, nth(n), 7);
+        }
+        assert!(table.is_told() && changed(&table) == Some(vec![]));
+        table.admit(nth(1), 7, true);
+        table.admit(nth(2), 7, false);
+        table.leave_session(nth(3), 7, true);
+        table.admit(nth(4), 7, true);
+        table.leave_session(nth(4), 7, false);
+        assert!(!table.is_told());
+        assert_eq!(changed(&table), Some(vec![nth(2), nth(4)]));
+        assert!(table.is_told() && changed(&table) == Some(vec![]), "once");
+    }
+
+    #[test]
+    fn changes_are_taken_in_pieces_and_each_address_once() {
+        let table = Table::new(true);
+        for round in 0..3 {
+            for n in 0..1000 {
+                enter(&table, nth(n), round);
+                table.admit(nth(n), round, false);
+            }
+        }
+        let mut all = Vec::new();
+        for turn in 0.. {
+            let mut piece = Vec::new();
+            assert!(table.take_changed(turn, 64, &mut piece));
+            assert!(piece.len() == 64 || table.is_told());
+            all.extend(piece);
+            if table.is_told() {
+                break;
+            }
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..1000).map(nth).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn more_changes_than_are_remembered_are_known_to_be_more() {
+        let table = Table::new(true);
+        let come_and_go = |n| {
+            enter(&table, nth(n), 7);
+            table.admit(nth(n), 7, true);
+            table.leave_session(nth(n), 7, false);
+        };
+        let most = (CHANGED * PARTS) as u32;
+        (0..most / 2).for_each(come_and_go);
+        assert_eq!(changed(&table).map(|all| all.len()), Some(CHANGED * PARTS / 2));
+        (0..most * 2).for_each(come_and_go);
+        assert_eq!(changed(&table), None);
+        assert_eq!(changed(&table), None, "until all is told anew");
+        table.forget_changes();
+        assert_eq!(changed(&table), Some(vec![]));
+    }
+
+    #[test]
+    fn everybody_with_a_session_is_in_one_part() {
+        let table = Table::new(true);
+        (0..100).for_each(|n| enter(&table, nth(n), 7));
+        table.enter(nth(200), |held| held.add_socket(1)).unwrap();
+        let mut all: Vec<IpAddr> = (0..PARTS).flat_map(|part| table.addresses_of(part)).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..100).map(nth).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_counts_alone_remembers_nothing() {
+        let table = Table::new(false);
+        table.enter(nth(1), |held| held.add_session(1, 7, None, false)).unwrap();
+        table.leave_session(nth(1), 7, false);
+        assert!(!table.is_shared() && table.is_told());
+    }
+}
