@@ -27,6 +27,7 @@ mod redis;
 mod reload;
 mod resume;
 mod seam;
+mod shares;
 mod slow;
 mod storm;
 mod systemd;
