@@ -34,9 +34,8 @@ impl Slots {
     }
 
     /// A node said where a slot went: it knows best.
-    pub fn moved(&mut self, to: Option<(&str, u16)>) {
-        if let Some((host, port)) = to {
-            let address = Address::Tcp { host: host.to_owned(), port };
+    pub fn moved(&mut self, to: Option<Address>) {
+        if let Some(address) = to {
             self.known.retain(|known| *known != address);
             self.known.insert(0, address);
         }
