@@ -9,6 +9,14 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(pub u64, pub u64);
 
+impl Name {
+    /// Whether it comes after this one, or cannot be compared with it.
+    pub fn follows(self, kept: Name) -> bool {
+        let counted_by = |name: Name| name.1 >> 32;
+        counted_by(self) != counted_by(kept) || self > kept
+    }
+}
+
 /// Who appends what a source says.
 #[derive(Debug, Clone)]
 pub struct Origin {

@@ -61,12 +61,10 @@ struct Wanted {
 }
 
 impl Feeds {
-    /// None yet.
-    pub fn new(streams: Arc<Streams>, metrics: Arc<Metrics>, server: Server, prefix: &str) -> Feeds {
-        // Two processes must not think that they are one.
-        let me = getrandom::u64().unwrap_or_else(|_| fastrand::u64(..)) ^ u64::from(std::process::id());
-        let (prefix, me) = (prefix.into(), format!("{me:016x}").into());
-        Feeds { streams, metrics, server, prefix, me, running: Mutex::default() }
+    /// None yet. `redis`: the server of `[redis]`, and the prefix; `me`: no two processes have the same.
+    pub fn new(streams: Arc<Streams>, metrics: Arc<Metrics>, redis: (Server, &str), me: &str) -> Feeds {
+        let (server, prefix) = redis;
+        Feeds { streams, metrics, server, prefix: prefix.into(), me: me.into(), running: Mutex::default() }
     }
 
     /// What the file says now. A source that is still there goes on, perhaps with another topic; one that is gone gives
