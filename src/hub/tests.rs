@@ -39,6 +39,10 @@ fn patterns(names: &[&str]) -> Vec<Pattern> {
 
 impl World {
     fn new(retain: usize) -> World {
+        World::pinging(retain, Duration::from_secs(600))
+    }
+
+    fn pinging(retain: usize, ping: Duration) -> World {
         let stream = |name: &str, topics: &[&str], live| stream::Settings {
             name: name.into(),
             topics: patterns(topics),
@@ -58,7 +62,7 @@ impl World {
         let publish: Publish = Arc::new(|_, _| false);
         let hub = Hub::start(&staged.streams, &metrics, &settings.into(), &publish).unwrap();
         let reach = staged.streams.reach(&patterns(&["**"])).into();
-        let endpoint = Arc::new(Endpoint { reach, ..endpoint(|_| ()) });
+        let endpoint = Arc::new(Endpoint { reach, ..endpoint(|settings| settings.ping = ping) });
         hub.endpoints(&HashMap::from([(endpoint.id, endpoint.clone())]), Duration::ZERO);
         World { staged, hub, endpoint, now: 1 }
     }
@@ -186,6 +190,7 @@ fn text(value: &Value) -> String {
     let at = |name: &str| value.get(name).map_or("-".into(), |token| format!("{:?}", positions(token)));
     match value.get("type").and_then(Value::as_str) {
         Some("relay.open") => format!("open {}", at("cursor")),
+        Some("relay.ping") => format!("ping {}", at("cursor")),
         Some("relay.gap") => {
             let topics: Vec<_> = value["topics"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
             let missed = value["missed"].as_u64().map_or(String::new(), |n| format!(" {n} missed"));
@@ -200,6 +205,9 @@ impl Listener {
     fn next(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).expect("something comes");
+        if line == "\n" {
+            return "breath".to_owned();
+        }
         text(&serde_json::from_str(&line).expect("a line is JSON"))
     }
 
@@ -348,6 +356,24 @@ fn pages_that_are_fetched_are_waited_for() {
     let expected: Vec<String> = (381..=400).map(|n| format!("a={n}@-")).collect();
     newest.hears(&expected.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(answered(page), "a=151@[151]; a=152@[152]; a=153@[153]; at [153]; more");
+}
+
+#[test]
+fn who_waits_for_a_page_hears_that_it_is_not_forgotten() {
+    let mut world = World::pinging(0, Duration::from_millis(200));
+    (1..=9).for_each(|n| world.publish("a", &n.to_string()));
+    world.follow();
+    world.evict(9);
+    let (mut away, mut newest) =
+        (world.listen(&["a"], world.at(7)), world.listen(&["a"], Begin::Fresh(Replay::Newest(1))));
+    away.hears(&["ping [7]", "ping [7]"]);
+    newest.hears(&["breath", "breath"]);
+    until("somebody wants a page", || world.staged.bring(true));
+    world.staged.ring();
+    until("it comes", || newest.next() == "a=9@-");
+    newest.hears(&["open [9]", "ping [9]"]);
+    until("it comes", || away.next() == "a=8@[8]");
+    away.hears(&["a=9@[9]", "open [9]", "ping [9]"]);
 }
 
 #[test]
