@@ -102,6 +102,11 @@ impl Streams {
         }
     }
 
+    /// In which partition events of this topic lie, by its hash.
+    pub fn place_of(&self, topic: &Topic) -> u32 {
+        self.table.load().place_of(topic.as_str())
+    }
+
     /// Whether events of this topic go by without a log.
     pub fn is_live(&self, topic: &Topic) -> bool {
         self.table.load().is_live(topic.as_str())
