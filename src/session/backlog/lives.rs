@@ -60,7 +60,7 @@ enum Start {
 
 fn start() -> impl Strategy<Value = Start> {
     let replay = prop_oneof![Just(Replay::None), Just(Replay::Retained), (1..12u64).prop_map(Replay::Newest)];
-    prop_oneof![1 => replay.prop_map(Start::Fresh), 4 => [0..25u64, 0..25u64].prop_map(Start::Back)]
+    prop_oneof![2 => replay.prop_map(Start::Fresh), 4 => [0..25u64, 0..25u64].prop_map(Start::Back)]
 }
 
 /// Node 0 of a partition is before its first event.
@@ -155,7 +155,7 @@ impl Run {
             partitions: 2,
             live: false,
         };
-        let staged = Staged::new(settings, 1);
+        let staged = Staged::new(vec![settings], 1);
         let reach: Vec<u32> = staged.parts.iter().map(|part| part.mirror.place().hash).collect();
         let trees = staged.parts.iter().map(|part| {
             let mut tree = Tree::default();
@@ -505,6 +505,6 @@ fn every_event_comes_once_or_lies_in_a_gap_that_was_told() {
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
     for what in ["rewound", "moved while live", "later", "newest", "epoch", "expired", "source"] {
-        assert!(strikes.borrow().get(what).is_some_and(|count| *count > 20), "{what}: {:?}", strikes.borrow());
+        assert!(strikes.borrow().get(what).is_some_and(|count| *count > 5), "{what}: {:?}", strikes.borrow());
     }
 }
