@@ -6,6 +6,7 @@
 
 mod counters;
 mod exposition;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -16,10 +17,13 @@ use serde_json::{Map, Value, json};
 use crate::close::Close;
 use crate::event::Time;
 use crate::gate::limits::{Counts, Refusal};
+use crate::gate::shares::Counted;
 use crate::stream::StreamStats;
 use crate::wire::form::{GapReason, Transport};
 pub use counters::{Count, Histogram, ShardCounters};
 use exposition::{Exposition, Kind};
+use sources::Sources;
+pub use sources::{Dropped, SourceCounters};
 
 /// The label `transport`, by `Transport as usize`.
 const TRANSPORTS: [&str; 4] = ["websocket", "sse", "ndjson", "poll"];
@@ -67,6 +71,8 @@ pub struct Metrics {
     requests: Mutex<Requests>,
     /// Each lives as long as its endpoint or a session of it.
     endpoints: Mutex<BTreeMap<String, Weak<EndpointCounters>>>,
+    /// Each lives as long as its source.
+    sources: Mutex<Sources>,
     started: Time,
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
@@ -86,6 +92,8 @@ pub struct EndpointCounters {
 pub struct Observed<'a> {
     pub now: Time,
     pub limits: Counts,
+    /// None if this instance is alone.
+    pub shares: Option<Counted>,
     pub streams: &'a [StreamStats],
 }
 
@@ -165,6 +173,7 @@ impl Metrics {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             requests: Mutex::new(Requests { webhooks: BTreeMap::new(), refused }),
             endpoints: Mutex::default(),
+            sources: Mutex::default(),
             started: now,
             reloads_applied: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
@@ -231,7 +240,9 @@ impl Metrics {
         self.write_sessions(&mut out);
         self.write_hub(&mut out);
         self.write_requests(&mut out);
+        self.write_sources(&mut out);
         write_limits(&observed.limits, &mut out);
+        write_shares(&observed.shares.unwrap_or_default(), &mut out);
         write_streams(observed.streams, &mut out);
         self.write_process(&mut out);
         out.finish()
@@ -371,6 +382,15 @@ fn write_limits(limits: &Counts, out: &mut Exposition) {
     out.single("relay_session_permits", Kind::Gauge, "Sessions and waiting polls let in.", limits.sessions);
     out.single("relay_addresses", Kind::Gauge, "Addresses with a socket or session.", limits.addresses);
     out.single("relay_addresses_remembered", Kind::Gauge, "Entries of the rate tables.", limits.remembered);
+}
+
+fn write_shares(shares: &Counted, out: &mut Exposition) {
+    let Counted { instances, admitted, refused, unasked } = *shares;
+    let help = "Instances that count connections_per_ip together; 1 while this one counts alone.";
+    out.single("relay_shares_instances", Kind::Gauge, help, instances.max(1));
+    let asked = [("admitted", admitted), ("refused", refused), ("unasked", unasked)];
+    let help = "Sessions by what the count over all instances said; unasked: Redis was away.";
+    out.labelled("relay_shares_sessions_total", Kind::Counter, help, "reason", asked);
 }
 
 fn write_streams(streams: &[StreamStats], out: &mut Exposition) {

@@ -32,6 +32,7 @@ impl Running {
     /// What was built from the first file.
     pub fn new(site: Arc<Site>, loaded: Loaded, files: usize) -> Running {
         let listeners = Listeners::new(site.clone());
+        site.feeds.apply(&loaded.config.redis_sources);
         let mut running = Running { site, loaded, listeners, files, endpoints: HashMap::new(), next: 0 };
         running.route();
         running
@@ -117,6 +118,9 @@ impl Running {
         if changes.streams || changes.store {
             self.site.streams.apply(config.streams.clone(), config.store.memory);
         }
+        if changes.redis_sources {
+            self.site.feeds.apply(&config.redis_sources);
+        }
         if changes.limits {
             self.site.limits.apply(config.limits.gate.clone());
         }
@@ -151,6 +155,9 @@ impl Running {
         self.endpoints = endpoints;
         let by_number = self.endpoints.values().map(|e| (e.id, e.clone())).collect();
         self.site.hub.endpoints(&by_number, config.server.drain);
+        if let Some(shares) = &self.site.shares {
+            shares.set_endpoints(self.endpoints.values().map(|e| (e.id, e.settings.name())));
+        }
         self.site.metrics.set_sources(config.webhooks.iter().map(|(path, _)| path.as_str()));
         self.site.routes.store(Arc::new(routes(config, paths)));
     }

@@ -10,7 +10,8 @@ type Series = (String, Vec<(String, String)>);
 
 fn observed(streams: &[StreamStats]) -> Observed<'_> {
     let limits = Counts { sockets: 5, sessions: 4, addresses: 3, remembered: 2 };
-    Observed { now: Time(1_700_000_093_999), limits, streams }
+    let shares = Some(Counted { instances: 3, admitted: 20, refused: 4, unasked: 2 });
+    Observed { now: Time(1_700_000_093_999), limits, shares, streams }
 }
 
 fn stream(name: &str) -> StreamStats {
@@ -168,6 +169,10 @@ fn counts_arrive_under_their_names() {
     check("relay_config_version", &[], 2.0);
     check("relay_connections", &[], 5.0);
     check("relay_addresses_remembered", &[], 2.0);
+    check("relay_shares_instances", &[], 3.0);
+    check("relay_shares_sessions_total", &[("reason", "admitted")], 20.0);
+    check("relay_shares_sessions_total", &[("reason", "refused")], 4.0);
+    check("relay_shares_sessions_total", &[("reason", "unasked")], 2.0);
     check("relay_stream_appended_total", &[("stream", "alerts")], 12.0);
     check("process_start_time_seconds", &[], 1_700_000_000.5);
     check("process_max_fds", &[], 1024.0);
