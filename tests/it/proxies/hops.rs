@@ -136,12 +136,13 @@ impl Subscriber {
 
     /// Reads, and comes again whenever it is cut, until it has heard the last event.
     fn live(mut self, front: SocketAddr, heard: &AtomicUsize) -> Subscriber {
-        let deadline = soon() + PATIENCE;
+        // Longer than whatever the test waits for; and it ends, also when the last event never comes.
+        let deadline = soon() + 5 * PATIENCE;
         loop {
             let feed = Feed::connect(front, "/events", self.transport, "", Some(&self.cursor));
             if let Ok(Ok(mut feed)) = feed {
                 self.connections += 1;
-                if self.read(&mut feed, heard) {
+                if self.read(&mut feed, heard, deadline) {
                     return self;
                 }
             }
@@ -151,8 +152,8 @@ impl Subscriber {
     }
 
     /// Until it is cut, or has heard the last event.
-    fn read(&mut self, feed: &mut Feed, heard: &AtomicUsize) -> bool {
-        while let Ok(item) = feed.next(soon()) {
+    fn read(&mut self, feed: &mut Feed, heard: &AtomicUsize, deadline: Instant) -> bool {
+        while let Ok(item) = feed.next(deadline) {
             self.cursor = item.cursor().unwrap_or(&self.cursor).to_owned();
             let last = matches!(&item, Item::Event { topic, .. } if topic == LAST);
             heard.fetch_add(usize::from(matches!(item, Item::Event { .. })), Ordering::AcqRel);
