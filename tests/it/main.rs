@@ -20,6 +20,7 @@ mod engine;
 mod harness;
 mod life;
 mod limits;
+mod live;
 mod model;
 mod readme;
 mod redis;
