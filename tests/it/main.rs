@@ -22,6 +22,7 @@ mod life;
 mod limits;
 mod live;
 mod model;
+mod pages;
 mod readme;
 mod redis;
 mod reload;
