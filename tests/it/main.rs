@@ -30,5 +30,6 @@ mod slow;
 mod storm;
 mod systemd;
 mod tidy;
+mod torture;
 mod webhooks;
 mod websocket_cases;

@@ -1,0 +1,166 @@
+//! What happens to them: each fault counts when it has struck.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use super::storm::{Storm, millis};
+use crate::client::http;
+use crate::harness::{Relay, Signal, until};
+use crate::redis::{Balancer, Redis, Sentinel};
+
+/// A lease lasts three seconds; who is paused longer has lost it.
+const PAST_LEASE: std::ops::Range<u64> = 3_300..4_000;
+
+/// The relays behind the balancer.
+pub struct Instances {
+    config: String,
+    running: Mutex<Vec<Relay>>,
+    balancer: Balancer,
+}
+
+impl Instances {
+    pub fn start(config: String, count: usize) -> Instances {
+        let running: Vec<Relay> = (0..count).map(|_| Relay::start(&config)).collect();
+        let balancer = Balancer::over(running.iter().map(Relay::public).collect());
+        Instances { config, running: Mutex::new(running), balancer }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.balancer.address()
+    }
+
+    /// Waits until each is ready.
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        let running = self.running.lock().expect("not poisoned");
+        let page = |relay: &Relay| http::get(relay.admin(), "/readyz");
+        let ready = || running.iter().all(|relay| page(relay).status() == 200);
+        let pages = || running.iter().map(|relay| page(relay).text() + &relay.log()).collect::<Vec<_>>().join("\n");
+        until(ready, pages);
+    }
+
+    pub fn are_ready(&self) -> bool {
+        let running = self.running.lock().expect("not poisoned");
+        running.iter().all(|relay| http::get(relay.admin(), "/readyz").status() == 200)
+    }
+
+    /// One after the other, as long as it storms.
+    pub fn torture(&self, storm: &Storm, mut random: fastrand::Rng) {
+        let mut faults: [Strike; 4] = [
+            |all, storm, random| all.kill(storm, random, "instance killed", None),
+            |all, storm, random| all.pause(storm, random),
+            |all, storm, random| all.kill_holder(storm, random),
+            |all, storm, _| all.cut(storm),
+        ];
+        while storm.rages() {
+            random.shuffle(&mut faults);
+            for strike in faults {
+                storm.rest(millis(&mut random, 100..800));
+                if storm.rages() {
+                    strike(self, storm, &mut random);
+                }
+            }
+        }
+    }
+
+    /// Kills one without a warning and starts another in its place.
+    fn kill(&self, storm: &Storm, random: &mut fastrand::Rng, fault: &'static str, which: Option<usize>) {
+        let mut running = self.running.lock().expect("not poisoned");
+        let which = which.unwrap_or_else(|| random.usize(..running.len()));
+        let mut relay = running.remove(which);
+        relay.signal(Signal::KILL);
+        relay.wait_for_exit();
+        drop(relay);
+        storm.struck(fault);
+        self.balance(&running);
+        thread::sleep(millis(random, 50..700));
+        running.push(Relay::start(&self.config));
+        self.balance(&running);
+    }
+
+    /// Holds one until its lease is somebody else's, then lets it go on as if nothing had been.
+    fn pause(&self, storm: &Storm, random: &mut fastrand::Rng) {
+        let running = self.running.lock().expect("not poisoned");
+        let relay = &running[holder(&running).filter(|_| random.bool()).unwrap_or_else(|| random.usize(..running.len()))];
+        relay.signal(Signal::STOP);
+        thread::sleep(millis(random, PAST_LEASE));
+        relay.signal(Signal::CONT);
+        storm.struck("instance paused past its lease");
+    }
+
+    /// Kills the one who appends what the channels bring, and waits until somebody else does.
+    fn kill_holder(&self, storm: &Storm, random: &mut fastrand::Rng) {
+        let holder = holder(&self.running.lock().expect("not poisoned"));
+        if holder.is_some() {
+            self.kill(storm, random, "holder killed", holder);
+            until(|| !storm.rages() || self.has_holder(), || "nobody took the lease".into());
+            if self.has_holder() {
+                storm.struck("lease moved");
+            }
+        }
+    }
+
+    /// Ends all connections at once: everybody comes again in the same moment.
+    fn cut(&self, storm: &Storm) {
+        self.balancer.cut();
+        storm.struck("all cut off");
+    }
+
+    fn has_holder(&self) -> bool {
+        holder(&self.running.lock().expect("not poisoned")).is_some()
+    }
+
+    fn balance(&self, running: &[Relay]) {
+        self.balancer.set(running.iter().map(Relay::public).collect());
+    }
+}
+
+type Strike = fn(&Instances, &Storm, &mut fastrand::Rng);
+
+/// Who says that it appends what the channels bring.
+fn holder(running: &[Relay]) -> Option<usize> {
+    running.iter().position(|relay| {
+        relay.metrics().lines().any(|line| line.starts_with("relay_source_lease") && line.ends_with(" 1"))
+    })
+}
+
+/// A single Redis that keeps its data: held for a while, or killed and started again.
+pub fn torture_redis(redis: &Redis, storm: &Storm, mut random: fastrand::Rng) {
+    while storm.rages() {
+        storm.rest(millis(&mut random, 1_000..3_000));
+        if !storm.rages() {
+            return;
+        }
+        if random.bool() {
+            redis.pause();
+            thread::sleep(millis(&mut random, 300..3_500));
+            redis.resume();
+            storm.struck("Redis paused");
+        } else {
+            redis.kill();
+            storm.struck("Redis killed");
+            thread::sleep(millis(&mut random, 0..1_500));
+            redis.start_again();
+        }
+    }
+}
+
+/// A master whose replica lags: again and again it is killed, and what it had acknowledged last is gone.
+pub fn torture_sentinel(sentinel: &Sentinel, storm: &Storm, mut random: fastrand::Rng) {
+    while storm.rages() {
+        let acknowledged = || storm.acknowledged.load(std::sync::atomic::Ordering::Acquire);
+        let lost = sentinel.fail_over_without(|| {
+            let before = acknowledged();
+            storm.rest(millis(&mut random, 200..800));
+            acknowledged() - before
+        });
+        if lost > 0 {
+            storm.struck("failover that lost what was acknowledged");
+        }
+        thread::sleep(Duration::from_millis(random.u64(100..1_000)));
+        sentinel.start_old_again();
+        storm.rest(millis(&mut random, 500..1_500));
+    }
+}
