@@ -131,11 +131,7 @@ impl Event {
     /// `alerts-k3f9-1042`, appended to `out`. Partitions of a stream have epochs of their own, so the id names one
     /// event without the partition's number.
     pub fn write_id(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.place.stream.as_bytes());
-        out.push(b'-');
-        self.epoch.write(out);
-        out.push(b'-');
-        write_digits(self.position, 10, out);
+        write_id(&self.place, self.epoch, self.position, out);
     }
 
     /// The payload parsed, if it is JSON.
@@ -151,10 +147,23 @@ impl Event {
 
     /// The id as text; of a live stream there is none.
     pub fn id(&self) -> String {
-        let mut id = Vec::with_capacity(self.place.stream.len() + 29);
-        self.write_id(&mut id);
-        String::from_utf8(id).expect("a stream's name is UTF-8 and the rest is digits")
+        id(&self.place, self.epoch, self.position)
     }
+}
+
+/// The id of the event that stands there.
+pub fn id(place: &Place, epoch: Epoch, position: u64) -> String {
+    let mut id = Vec::with_capacity(place.stream.len() + 29);
+    write_id(place, epoch, position, &mut id);
+    String::from_utf8(id).expect("a stream's name is UTF-8 and the rest is digits")
+}
+
+fn write_id(place: &Place, epoch: Epoch, position: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(place.stream.as_bytes());
+    out.push(b'-');
+    epoch.write(out);
+    out.push(b'-');
+    write_digits(position, 10, out);
 }
 
 /// The Gregorian date of a day since 1970, by counting in years that begin in March, so that the leap day is the last

@@ -46,7 +46,9 @@ impl Script {
     ) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(script).arg(keys.len());
-        keys.iter().for_each(|key| drop(command.arg(&key[..])));
+        for key in keys {
+            command.arg(&key[..]);
+        }
         fill(wire, &mut command);
         command
     }

@@ -4,10 +4,8 @@
 use crate::cursor::Mark;
 use crate::event::Epoch;
 
-/// How many ended lives are remembered; a cursor from before them is foreign.
-pub(super) const REMEMBERED: usize = 16;
-
-/// The present epoch, and those before it with the last position each had when the next began, newest first.
+/// The present epoch, and those before it with the last position each had when the next began, newest first. The store
+/// remembers 16 of them; a cursor from before is foreign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lives {
     pub epoch: Epoch,

@@ -23,9 +23,20 @@ impl Partition {
     pub(super) fn open(&self, found: Found, values: Vec<Arc<Event>>) {
         let Found { lives, position, first } = found;
         self.with(|state| {
-            self.readers.iter().for_each(|reader| reader.seen.store(position, Ordering::Relaxed));
             state.open(lives, position, first, values);
+            self.displace(Loss::None, |_| true, position);
+            self.unfound.store(false, Ordering::Release);
         });
+    }
+
+    /// Whether last values are kept.
+    pub(super) fn retains(&self) -> bool {
+        self.with(|state| state.retains())
+    }
+
+    /// Whether it has come to this position, if only to be told that it was lost again.
+    pub(super) fn is_at(&self, position: u64) -> bool {
+        self.head.load(Ordering::Acquire) >= position
     }
 
     /// Whether this epoch is known here.
@@ -48,6 +59,15 @@ impl Partition {
         self.with(|state| {
             state.rewind(lives, to, first, values);
             self.displace(Loss::Epoch, |seen| seen > to, to);
+        });
+        self.forget_older();
+    }
+
+    /// Another log altogether, which goes on behind `to`. Every reader is told.
+    pub(super) fn restart(&self, lives: Lives, to: u64, first: u64, values: Vec<Arc<Event>>) {
+        self.with(|state| {
+            state.open(lives, to, first, values);
+            self.displace(Loss::Epoch, |_| true, to);
         });
         self.forget_older();
     }

@@ -1,6 +1,6 @@
 //! One partition: one order. Readers (the hub's shards) follow its tail; sessions read pages of it.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use super::dedupe::Key;
 use super::lives::Resolved;
 use super::memory::Memory;
 use super::older::Older;
+use super::origin::Name;
 use super::state::State;
 use super::{Refused, Settings, StreamStats};
 use crate::cursor::Mark;
@@ -34,6 +35,8 @@ pub enum Page {
 /// Why a reader's place changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
+    /// Nothing: what it stands before was not known until now.
+    None,
     /// The tail was lost, and another life went on before it.
     Epoch,
     /// It was so far behind that what it had not read is no longer kept.
@@ -78,6 +81,8 @@ pub(super) struct Entry {
     pub topic: Topic,
     pub payload: Payload,
     pub key: Option<Key>,
+    /// What its source calls it.
+    pub name: Option<Name>,
     /// Whether it removes what is retained of its topic.
     pub clears: bool,
 }
@@ -112,6 +117,8 @@ pub struct Partition {
     oldest: AtomicU64,
     /// Rises with every jump.
     pub(super) turns: AtomicU64,
+    /// A mirror was not found yet in what it mirrors.
+    pub(super) unfound: AtomicBool,
     pub(super) readers: Box<[Reader]>,
     pub(super) older: Option<Arc<Older>>,
     state: Mutex<State>,
@@ -132,6 +139,7 @@ impl Partition {
             head: AtomicU64::new(0),
             oldest: AtomicU64::new(NOTHING),
             turns: AtomicU64::new(0),
+            unfound: AtomicBool::new(older.is_some()),
             readers: (0..readers).map(|_| Reader::default()).collect(),
             state: Mutex::new(State::new(limits, epoch, older.is_some(), readers)),
             older,
@@ -221,6 +229,11 @@ impl Partition {
         self.with(|state| out.extend(state.retained().range(after, until).take(max).cloned()));
     }
 
+    /// Whether it can be read. Of a mirror nothing is known before it was found in its store for the first time.
+    pub fn is_open(&self) -> bool {
+        !self.unfound.load(Ordering::Acquire)
+    }
+
     /// Whether there is something that this reader does not know. Lock-free.
     pub fn has_news(&self, reader: usize) -> bool {
         let Reader { seen, lost } = &self.readers[reader];
@@ -249,6 +262,7 @@ impl Partition {
             let after = seen.load(Ordering::Relaxed);
             let loss = match lost.swap(0, Ordering::Relaxed) {
                 0 => None,
+                lost if lost == 1 + Loss::None as u8 => Some(Loss::None),
                 lost if lost == 1 + Loss::Epoch as u8 => Some(Loss::Epoch),
                 _ => Some(Loss::Expired),
             };
@@ -284,9 +298,17 @@ impl Partition {
         })
     }
 
+    /// Appends though readers are behind: it tells them that something is missing.
+    pub(super) fn append_anyway(&self, entry: Entry, now: Time) {
+        self.with(|state| {
+            let now = state.advance(now);
+            self.put(state, entry, now);
+        });
+    }
+
     /// Gives one entry its place, or that of the first with its key.
     fn put(&self, state: &mut State, entry: Entry, time: Time) -> Placed {
-        let Entry { at, topic, payload, key, clears } = entry;
+        let Entry { at, topic, payload, key, name: _, clears } = entry;
         let first = key.and_then(|key| state.duplicate_of(&key));
         let position = first.unwrap_or(state.log().head() + 1);
         let epoch = state.lives().epoch;
@@ -295,6 +317,16 @@ impl Partition {
             state.push(event.clone(), key, clears);
         }
         Placed { at, event, duplicate: first.is_some() }
+    }
+
+    /// What it holds to.
+    pub(super) fn limits(&self) -> Limits {
+        self.with(|state| state.limits())
+    }
+
+    /// The id of an event that stands here.
+    pub(super) fn id_of(&self, epoch: Epoch, position: u64) -> String {
+        crate::event::id(&self.place, epoch, position)
     }
 
     /// Other settings, at once.

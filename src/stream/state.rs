@@ -10,7 +10,7 @@ use super::log::Log;
 use super::memory::{Held, cost};
 use super::partition::Limits;
 use super::retained::Retained;
-use crate::event::{Epoch, Event, Time};
+use crate::event::{Epoch, Event, Kind, Time};
 
 /// Readers may lag by half of this or of `max_events`, whichever is more: a stream that keeps ten events would
 /// otherwise refuse at the sixth while a reader is merely scheduled out.
@@ -70,6 +70,14 @@ impl State {
         &self.retained
     }
 
+    pub fn retains(&self) -> bool {
+        self.limits.retain > 0
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     pub fn held(&self) -> Held {
         self.held
     }
@@ -107,7 +115,7 @@ impl State {
         if clears {
             let cleared = self.retained.remove(&event.topic);
             self.let_go(cleared);
-        } else if self.limits.retain > 0 {
+        } else if self.limits.retain > 0 && event.payload.kind != Kind::Gap {
             let before = self.retained.put(event);
             self.let_go(before);
             self.limit_retained();

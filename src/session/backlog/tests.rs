@@ -53,7 +53,7 @@ impl World {
         self.now += u64::from(payload % 2);
         let bytes = Bytes::from(payload.to_string());
         let topic = Topic::new(&format!("t/{topic}")).unwrap();
-        let draft = Draft { topic, payload: Payload { kind: Kind::Json, bytes }, dedupe: None };
+        let draft = Draft { topic, payload: Payload { kind: Kind::Json, bytes }, dedupe: None, name: None };
         at_once(self.streams.append(vec![draft], Time(self.now))).unwrap();
     }
 
