@@ -14,7 +14,7 @@ mod storm;
 mod verdict;
 
 use std::io;
-use std::sync::Barrier;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use self::record::{Reason, Record};
 use self::session::Session;
 use self::storm::{EndsStorm, Storm};
 use self::verdict::{Published, Verdict, judge};
-use crate::harness::{PUBLISH, config, raise_file_limit, seed};
+use crate::harness::{PUBLISH, config, raise_file_limit, seed, until};
 use crate::redis::{Sentinel, Setup, Talk};
 
 const INSTANCES: usize = 3;
@@ -158,19 +158,20 @@ impl Run<'_> {
         sessions: Vec<Session>,
         random: &mut fastrand::Rng,
     ) -> (Vec<Record>, Published, Vec<publish::Tries>) {
-        let all_stand = &Barrier::new(sessions.len() + 1);
         thread::scope(|scope| {
+            // From here on, so that a panic below ends it for all.
+            let ends = EndsStorm(storm);
+            let count = sessions.len();
             let live = |mut session: Session| {
                 let live = move || {
                     session.stand(storm);
-                    all_stand.wait();
                     session.live(storm)
                 };
                 thread::Builder::new().stack_size(STACK).spawn_scoped(scope, live).expect("a thread")
             };
             let sessions: Vec<_> = sessions.into_iter().map(live).collect();
-            all_stand.wait();
-            let ends = EndsStorm(storm);
+            let standing = || storm.standing.load(Ordering::Acquire);
+            until(|| standing() == count, || format!("only {} sessions stand", standing()));
             let random = &mut *random;
             let webhooks: Vec<_> = (0..WEBHOOKS)
                 .map(|number| (number, random.fork()))
@@ -178,7 +179,11 @@ impl Run<'_> {
                 .collect();
             let (own, others, torturing) = (random.fork(), random.fork(), random.fork());
             let channels = scope.spawn(move || publish::channels(storm, own, || instances.are_ready(), self.talk));
-            let suffering = scope.spawn(move || if self.instances_suffer { instances.torture(storm, others) });
+            let suffering = scope.spawn(move || {
+                if self.instances_suffer {
+                    instances.torture(storm, others)
+                }
+            });
             let torture = scope.spawn(move || (self.torture)(storm, torturing));
             storm.rest(Duration::from_secs(self.seconds.saturating_sub(AROUND).max(1)));
             drop(ends);

@@ -83,7 +83,8 @@ impl Instances {
     /// Holds one until its lease is somebody else's, then lets it go on as if nothing had been.
     fn pause(&self, storm: &Storm, random: &mut fastrand::Rng) {
         let running = self.running.lock().expect("not poisoned");
-        let relay = &running[holder(&running).filter(|_| random.bool()).unwrap_or_else(|| random.usize(..running.len()))];
+        let relay =
+            &running[holder(&running).filter(|_| random.bool()).unwrap_or_else(|| random.usize(..running.len()))];
         relay.signal(Signal::STOP);
         thread::sleep(millis(random, PAST_LEASE));
         relay.signal(Signal::CONT);

@@ -66,7 +66,8 @@ impl Lives {
     /// The number of a position: in the life that gave it, which may be an earlier one than that of who names it.
     pub fn number(&self, (epoch, position): Mark) -> u64 {
         let life = self.index(epoch);
-        let gave = (0..=life).rev().find(|life| self.first.get(&self.order[*life]).is_some_and(|first| *first <= position));
+        let gave =
+            (0..=life).rev().find(|life| self.first.get(&self.order[*life]).is_some_and(|first| *first <= position));
         gave.unwrap_or(0) as u64 * LIFE + position
     }
 

@@ -143,7 +143,9 @@ pub fn channels(
         thread::sleep(millis(&mut random, 10..40));
     }
     let mut again = Instant::now();
-    while storm.listening.load(Ordering::Acquire) > 0 {
+    // Sessions lose their patience sooner than this.
+    let deadline = soon() + crate::client::PATIENCE;
+    while storm.listening.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
         if is_calm() && Instant::now() >= again {
             // Said more than once, in case that something of the storm still hits it: one is enough.
             (RAW..TOPICS.len()).for_each(|topic| publish(topic, LAST, LAST, false));

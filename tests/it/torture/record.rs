@@ -62,12 +62,6 @@ impl Payloads {
         known.insert(payload.to_owned(), number);
         number
     }
-
-    /// For people who read of a fault.
-    pub fn text(&self, number: Payload) -> String {
-        let known = self.0.lock().expect("not poisoned");
-        known.iter().find(|(_, known)| **known == number).map_or_else(String::new, |(text, _)| text.clone())
-    }
 }
 
 impl Reason {
@@ -95,6 +89,10 @@ impl Told {
 }
 
 impl Record {
+    pub fn of(topics: Vec<usize>) -> Record {
+        Record { topics, ..Record::default() }
+    }
+
     /// Takes what it was told.
     pub fn take(&mut self, item: &Item, payloads: &Payloads) {
         match item {

@@ -27,7 +27,7 @@ impl Session {
         if random.u8(..5) > 0 {
             topics.truncate(random.usize(1..=4));
         }
-        Session { record: Record { topics, ..Record::default() }, random, ended: BTreeSet::new() }
+        Session { record: Record::of(topics), random, ended: BTreeSet::new() }
     }
 
     /// Connects until it stands whole for the first time: before that it has no right to anything.
@@ -43,6 +43,7 @@ impl Session {
                 }
             }
         }
+        storm.standing.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Comes and goes as long as it storms, then until it has heard the last event of each of its topics; what it was told.

@@ -15,6 +15,8 @@ pub struct Storm {
     pub payloads: Payloads,
     /// How many webhooks were answered with 200.
     pub acknowledged: AtomicUsize,
+    /// How many sessions stood whole once.
+    pub standing: AtomicUsize,
     /// How many sessions have not heard the last events yet.
     pub listening: AtomicUsize,
     over: AtomicBool,
@@ -30,6 +32,7 @@ impl Storm {
             balancer,
             payloads: Payloads::default(),
             acknowledged: AtomicUsize::new(0),
+            standing: AtomicUsize::new(0),
             listening: AtomicUsize::new(sessions),
             over: AtomicBool::new(false),
             strikes: Mutex::default(),
