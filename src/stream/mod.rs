@@ -229,6 +229,16 @@ impl Streams {
         self.table.load().partitions.iter().all(|partition| partition.is_open())
     }
 
+    /// Waits until everything can be read, but no longer than this.
+    pub async fn opened(&self, patience: Duration) {
+        let open = async {
+            while !self.is_open() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, open).await;
+    }
+
     /// Makes sure that the epochs these marks name are known here, if any instance knows them.
     pub async fn learn(&self, marks: &[Mark]) -> Result<(), Down> {
         let Some(store) = &self.store else { return Ok(()) };

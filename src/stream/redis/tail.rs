@@ -52,7 +52,7 @@ impl Store {
     async fn read_for_ever(&self, group: &Partitions, streams: &Weak<Streams>) {
         let place = group.first().map(|one| one.place().clone());
         let Some(name) = place.map(|place| format!("{}/{}", place.stream, place.partition)) else { return };
-        self.trouble(&name, Some(Down("the store was not reached yet".to_owned())));
+        locked(&self.troubles).insert(name.clone(), "the store was not reached yet".to_owned());
         let mut backoff = Backoff::default();
         loop {
             let began = tokio::time::Instant::now();
@@ -67,9 +67,15 @@ impl Store {
 
     /// Why this group cannot be read now.
     fn trouble(&self, name: &str, down: Option<Down>) {
-        match down {
-            Some(down) => drop(locked(&self.troubles).insert(name.to_owned(), down.0)),
-            None => drop(locked(&self.troubles).remove(name)),
+        let mut troubles = locked(&self.troubles);
+        let before = match &down {
+            Some(Down(why)) => troubles.insert(name.to_owned(), why.clone()),
+            None => troubles.remove(name),
+        };
+        match (before, down) {
+            (None, Some(Down(why))) => tracing::warn!(from = name, %why, "streams are not read"),
+            (Some(_), None) => tracing::info!(from = name, "streams are read"),
+            _ => {}
         }
     }
 
