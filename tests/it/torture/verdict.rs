@@ -110,17 +110,13 @@ impl Log {
             seen.epochs(of_events);
             let of_cursors = told().filter(|told| !matches!(told, Told::Event { .. })).map(|told| told.mark().0);
             seen.epochs(record.began[partition].map(|mark| mark.0).into_iter().chain(of_cursors));
+            told().filter_map(|told| told.entry()).for_each(|mark| seen.entry(mark));
             for told in told() {
-                match *told {
-                    Told::Event { mark, topic, payload, .. } => {
-                        seen.entry(mark);
-                        let (other, known) = entries.entry(mark).or_insert((topic, None));
-                        if *other != topic || known.replace(payload).is_some_and(|known| known != payload) {
-                            verdict.faults.push(format!("two events in one place, {mark:?}: {told:?}"));
-                        }
+                if let Told::Event { mark, topic, payload, .. } = *told {
+                    let (other, known) = entries.entry(mark).or_insert((topic, None));
+                    if *other != topic || known.replace(payload).is_some_and(|known| known != payload) {
+                        verdict.faults.push(format!("two events in one place, {mark:?}: {told:?}"));
                     }
-                    Told::Gap { reason: Reason::Source, to, .. } => seen.entry(to),
-                    Told::Gap { .. } | Told::Upto { .. } => {}
                 }
             }
         }
