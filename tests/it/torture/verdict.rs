@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use super::lines::{self, Heard, Line, Payload, Wrong};
+use super::lines::{self, Heard, Line, Payload};
 use super::lives::{Lives, Mark, Seen};
 use super::record::{RAW, Reason, Record, STREAMS, TOPICS, Told, parse_id};
 use crate::checker::{self, Expected};
@@ -26,6 +26,8 @@ pub struct Verdict {
     pub lives: usize,
     /// Acknowledged, and then lost by Redis itself.
     pub forgotten: usize,
+    /// Acknowledged, never heard, and told to be missing, over all sessions.
+    pub excused: usize,
     /// Acknowledged, never heard and not told, over all sessions.
     pub losses: usize,
     pub duplicates: usize,
@@ -93,9 +95,13 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verdict { events, deliveries, resumes, gaps, lives, forgotten, losses, duplicates, faults } = self;
+        let Verdict { events, deliveries, resumes, gaps, lives, forgotten, excused, losses, duplicates, faults } = self;
         write!(f, "{events} events in {lives} lives, {deliveries} deliveries, {resumes} resumes, gaps {gaps:?}, ")?;
-        write!(f, "{forgotten} lost by Redis, {losses} losses, {duplicates} duplicates, {} other faults", faults.len())
+        write!(
+            f,
+            "{forgotten} lost by Redis, {excused} told to be missing, {losses} losses, {duplicates} duplicates, {} other faults",
+            faults.len()
+        )
     }
 }
 
@@ -183,7 +189,8 @@ impl Lines<'_> {
             let wrong = line.check(told.iter().filter_map(|told| self.concerns(number, told, lives)));
             verdict.losses += wrong.lost;
             verdict.duplicates += wrong.again;
-            if wrong != Wrong::default() {
+            verdict.excused += wrong.excused;
+            if !wrong.is_right() {
                 verdict.faults.push(format!("session {session} on {}, line {number}: {wrong:?}", TOPICS[*topic]));
             }
         }
