@@ -29,6 +29,13 @@ impl Partition {
         });
     }
 
+    /// Drafts that were duplicates, as the store found.
+    pub(super) fn count_duplicates(&self, count: usize) {
+        if count > 0 {
+            self.with(|state| state.count_duplicates(count));
+        }
+    }
+
     /// Whether last values are kept.
     pub(super) fn retains(&self) -> bool {
         self.with(|state| state.retains())
@@ -73,9 +80,9 @@ impl Partition {
     }
 
     /// Goes on behind `to`, which all readers must have come near to: what lies between is no longer kept anywhere.
-    pub(super) fn skip(&self, to: u64) {
+    pub(super) fn skip(&self, to: u64, values: Vec<Arc<Event>>) {
         self.with(|state| {
-            state.skip(to);
+            state.skip(to, values);
             self.displace(Loss::Expired, |seen| seen < to, to);
         });
     }

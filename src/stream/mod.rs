@@ -263,10 +263,15 @@ impl Streams {
         self.table.load().live().flat_map(|settings| settings.topics.clone()).collect()
     }
 
+    /// Those of which more can be taken: readers are not too far behind.
+    fn ready_to_read(&self, partitions: &[Arc<Partition>]) -> Vec<Arc<Partition>> {
+        let ready = |one: &&Arc<Partition>| !one.is_behind() && !self.memory.is_behind();
+        partitions.iter().filter(ready).cloned().collect()
+    }
+
     /// Something was mirrored.
     fn mirrored(&self) {
         self.wake();
-        self.memory.tell(Time::now());
         self.memory.make_room(&self.partitions());
     }
 

@@ -12,8 +12,8 @@ use super::origin::Name;
 use super::state::State;
 use super::{Refused, Settings, StreamStats};
 use crate::cursor::Mark;
-use crate::event::{Epoch, Event, Payload, Place, Time};
-use crate::topic::Topic;
+use crate::event::{Epoch, Event, Kind, Payload, Place, Time};
+use crate::topic::{Pattern, Topic};
 
 /// Stands for "nothing that could be dropped" in `Partition::oldest`.
 const NOTHING: u64 = u64::MAX;
@@ -85,6 +85,16 @@ pub(super) struct Entry {
     pub name: Option<Name>,
     /// Whether it removes what is retained of its topic.
     pub clears: bool,
+}
+
+impl Entry {
+    /// No event: under these patterns some are missing.
+    pub fn gap(topic: &str, patterns: &[Pattern]) -> Entry {
+        let list: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+        let bytes = serde_json::to_vec(&list).expect("texts are JSON").into();
+        let topic = Topic::new(topic).expect("gaps have topics");
+        Entry { at: 0, topic, payload: Payload { kind: Kind::Gap, bytes }, key: None, name: None, clears: false }
+    }
 }
 
 /// What became of an entry.

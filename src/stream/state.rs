@@ -101,6 +101,11 @@ impl State {
         first
     }
 
+    /// Those that a store found.
+    pub fn count_duplicates(&mut self, count: usize) {
+        self.duplicates += count as u64;
+    }
+
     /// Takes the next event.
     pub fn push(&mut self, event: Arc<Event>, key: Option<Key>, clears: bool) {
         if let Some(key) = key {
@@ -209,11 +214,11 @@ impl State {
         self.recount();
     }
 
-    /// Goes on behind `to`: what lies between is no longer kept anywhere.
-    pub fn skip(&mut self, to: u64) {
+    /// Goes on behind `to`, with these last values: what lies between is no longer kept anywhere.
+    pub fn skip(&mut self, to: u64, values: Vec<Arc<Event>>) {
         self.log.skip(to);
-        (self.floor, self.seen) = (to + 1, to);
-        self.recount();
+        self.seen = to;
+        self.retake(to + 1, values);
     }
 
     /// What is held, from the beginning: after turns, which are rare.

@@ -94,15 +94,15 @@ impl Store {
             let Some(alive) = streams.upgrade() else { return Ok(()) };
             self.trouble(name, None);
             alive.wake();
-            if alive.refusing().is_some() {
-                drop(alive);
+            let ready = alive.ready_to_read(group);
+            drop(alive);
+            if ready.is_empty() {
                 tokio::time::sleep(BEHIND).await;
                 continue;
             }
-            drop(alive);
-            let answer = self.ask(&mut wire, group).await?;
+            let answer = self.ask(&mut wire, &ready).await?;
             let news = !matches!(answer, Value::Nil);
-            astray = self.take(group, answer).await;
+            astray = self.take(&ready, answer).await;
             if news {
                 let Some(alive) = streams.upgrade() else { return Ok(()) };
                 alive.mirrored();
@@ -146,7 +146,7 @@ impl Store {
         for (key, entries) in logs(answer) {
             let Some(partition) = by_key.get(&key) else { continue };
             let place = places.entry(partition.place().hash).or_default();
-            if follow(partition, &mut place.id, entries).await.is_err() {
+            if self.follow(partition, &mut place.id, entries).await.is_err() {
                 astray.push(Arc::clone(partition));
             }
         }
@@ -170,6 +170,44 @@ impl Store {
             _ => Ok(()),
         }
     }
+
+    /// Mirrors entries of one partition, as far as they follow what is there.
+    async fn follow(&self, partition: &Arc<Partition>, id: &mut (u64, u64), entries: Vec<Value>) -> Result<(), Astray> {
+        let mut batch: Vec<(Arc<Event>, bool)> = Vec::with_capacity(entries.len());
+        let (epoch, mut head) = partition.head();
+        for value in entries {
+            let Some((entry, event, clears)) = entry::read(value, partition.place()) else {
+                tracing::error!(stream = %partition.place().stream, "an entry of the store is none of Relay's; it is left out");
+                continue;
+            };
+            if event.position <= head && event.epoch == epoch {
+                *id = entry; // it came by another way already
+                continue;
+            }
+            if event.epoch != epoch && !partition.knows(event.epoch) || event.position <= head {
+                partition.follow(batch);
+                return Err(Astray);
+            }
+            if event.position > head + 1 {
+                partition.follow(std::mem::take(&mut batch));
+                self.pass(partition, event.position - 1).await?;
+            }
+            (head, *id) = (event.position, entry);
+            batch.push((event, clears));
+        }
+        partition.follow(batch);
+        Ok(())
+    }
+
+    /// Goes over a hole: what was there is past its retention. Those who still read what is before it do so first.
+    async fn pass(&self, partition: &Partition, to: u64) -> Result<(), Astray> {
+        while !partition.all_is_seen() {
+            tokio::time::sleep(BEHIND).await;
+        }
+        let values = self.values(partition, to).await.map_err(|_| Astray)?;
+        partition.skip(to, values);
+        Ok(())
+    }
 }
 
 /// The logs of an answer of XREAD, as a map (RESP3) or a list of pairs.
@@ -190,40 +228,4 @@ fn logs(answer: Value) -> Vec<(Vec<u8>, Vec<Value>)> {
         _ => None,
     };
     pairs.into_iter().filter_map(|(key, value)| Some((entry::bytes(key)?, entries(value)?))).collect()
-}
-
-/// Mirrors entries of one partition, as far as they follow what is there.
-async fn follow(partition: &Arc<Partition>, id: &mut (u64, u64), entries: Vec<Value>) -> Result<(), Astray> {
-    let mut batch: Vec<(Arc<Event>, bool)> = Vec::with_capacity(entries.len());
-    let (epoch, mut head) = partition.head();
-    for value in entries {
-        let Some((entry, event, clears)) = entry::read(value, partition.place()) else {
-            tracing::error!(stream = %partition.place().stream, "an entry of the store is none of Relay's; it is left out");
-            continue;
-        };
-        if event.position <= head && event.epoch == epoch {
-            *id = entry; // it came by another way already
-            continue;
-        }
-        if event.epoch != epoch && !partition.knows(event.epoch) || event.position <= head {
-            partition.follow(batch);
-            return Err(Astray);
-        }
-        if event.position > head + 1 {
-            partition.follow(std::mem::take(&mut batch));
-            pass(partition, event.position - 1).await;
-        }
-        (head, *id) = (event.position, entry);
-        batch.push((event, clears));
-    }
-    partition.follow(batch);
-    Ok(())
-}
-
-/// Goes over a hole: what was there is past its retention. Those who still read what is before it do so first.
-async fn pass(partition: &Partition, to: u64) {
-    while !partition.all_is_seen() {
-        tokio::time::sleep(BEHIND).await;
-    }
-    partition.skip(to);
 }
