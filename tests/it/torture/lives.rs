@@ -21,41 +21,58 @@ pub struct Lives {
 /// What is known of a partition's lives before they are put in order.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Somebody saw one directly before the other.
+    /// Each gave a position before the other did.
     before: BTreeSet<(Epoch, Epoch)>,
+    /// Somebody heard of one first. Who catches up in a later life, where events of earlier ones come, may hear of that
+    /// life before: so this counts only where nothing else does.
+    heard_first: BTreeSet<(Epoch, Epoch)>,
     epochs: BTreeSet<Epoch>,
     first: BTreeMap<Epoch, u64>,
 }
 
 impl Seen {
-    /// The epochs that somebody saw, in the order of seeing.
-    pub fn epochs(&mut self, seen: impl IntoIterator<Item = Epoch>) {
+    /// Entries of the log, in its order.
+    pub fn entries(&mut self, entries: impl IntoIterator<Item = Mark>) {
         let mut last = None;
-        for epoch in seen {
+        for (epoch, position) in entries {
             self.epochs.insert(epoch);
+            let first = self.first.entry(epoch).or_insert(position);
+            *first = position.min(*first);
             if let Some(last) = last.replace(epoch).filter(|last| *last != epoch) {
                 self.before.insert((last, epoch));
             }
         }
     }
 
-    /// An event, or what else takes a position in the log.
-    pub fn entry(&mut self, (epoch, position): Mark) {
-        self.epochs.insert(epoch);
-        let first = self.first.entry(epoch).or_insert(position);
-        *first = position.min(*first);
+    /// A lost tail leads from one to the other.
+    pub fn lost(&mut self, from: Epoch, to: Epoch) {
+        self.before.extend((from != to).then_some((from, to)));
     }
 
-    /// Fails if somebody saw them in another order than somebody else.
+    /// In whose numbering cursors were, in the order in which somebody heard them.
+    pub fn cursors(&mut self, epochs: impl IntoIterator<Item = Epoch>) {
+        let mut heard: Vec<Epoch> = Vec::new();
+        for epoch in epochs {
+            if !heard.contains(&epoch) {
+                self.epochs.insert(epoch);
+                self.heard_first.extend(heard.last().map(|last| (*last, epoch)));
+                heard.push(epoch);
+            }
+        }
+    }
+
+    /// Fails if entries say that one was before the other and after it.
     pub fn in_order(mut self) -> Result<Lives, String> {
         let mut order = Vec::new();
+        let is_first = |pairs: &BTreeSet<(Epoch, Epoch)>, epoch| !pairs.iter().any(|(_, later)| *later == epoch);
         while !self.epochs.is_empty() {
-            let is_first = |epoch: &&Epoch| !self.before.iter().any(|(_, later)| later == *epoch);
-            // Of several, those that nobody saw beside each other, the one whose numbers are lower.
-            let first = self.epochs.iter().filter(is_first).min_by_key(|epoch| self.first.get(epoch)).copied();
+            let free = self.epochs.iter().filter(|epoch| is_first(&self.before, **epoch));
+            let first =
+                free.min_by_key(|epoch| (!is_first(&self.heard_first, **epoch), self.first.get(epoch))).copied();
             let first = first.ok_or_else(|| format!("epochs come in no order: {:?}", self.before))?;
             self.epochs.remove(&first);
             self.before.retain(|(earlier, _)| *earlier != first);
+            self.heard_first.retain(|(earlier, _)| *earlier != first);
             order.push(first);
         }
         Ok(Lives { order, first: self.first })
@@ -102,11 +119,10 @@ mod tests {
     /// A gave 1 to 10; B went on from 8, so that 9 and 10 were lost, up to 12; C lost nothing.
     fn lives() -> Lives {
         let mut seen = Seen::default();
-        for (epoch, positions) in [(A, 1..=10), (C, 13..=14), (B, 9..=12)] {
-            positions.for_each(|position| seen.entry((epoch, position)));
-        }
-        seen.epochs([A, A, C]);
-        seen.epochs([A, B, C]);
+        seen.entries([(A, 1), (A, 2), (A, 9), (A, 10), (C, 13)]);
+        seen.entries([(A, 8), (B, 9), (B, 12), (C, 13), (C, 14)]);
+        // In C somebody caught up from A.
+        seen.cursors([A, C, A, B, C]);
         seen.in_order().expect("an order")
     }
 
@@ -128,9 +144,23 @@ mod tests {
     }
 
     #[test]
+    fn a_life_that_gave_nothing_has_its_place() {
+        let mut seen = Seen::default();
+        seen.entries([(A, 1), (A, 100), (C, 96)]);
+        // All that was lost with B's end is A's.
+        seen.cursors([A, B, A, B, C]);
+        let lives = seen.in_order().expect("an order");
+        assert_eq!((lives.order.as_slice(), lives.number((B, 100))), ([A, B, C].as_slice(), 100));
+    }
+
+    #[test]
     fn who_goes_back_is_found() {
         let mut seen = Seen::default();
-        seen.epochs([A, B, A]);
+        seen.entries([(A, 1), (B, 2), (A, 3)]);
         seen.in_order().expect_err("B was before A and after it");
+        let mut seen = Seen::default();
+        seen.entries([(A, 1), (B, 2)]);
+        seen.lost(B, A);
+        seen.in_order().expect_err("a gap leads back");
     }
 }

@@ -111,13 +111,13 @@ impl Log {
         let mut entries: HashMap<Mark, (usize, Option<Payload>)> = HashMap::new();
         for record in records {
             let told = || record.told.iter().filter(|told| told.partition() == partition);
-            // Ids say who gave a position, cursors whose numbering is meant: each comes in its order.
-            let of_events = told().filter(|told| matches!(told, Told::Event { .. })).map(|told| told.mark().0);
-            seen.epochs(of_events);
+            seen.entries(told().filter_map(Told::entry));
             let of_cursors = told().filter(|told| !matches!(told, Told::Event { .. })).map(|told| told.mark().0);
-            seen.epochs(record.began[partition].map(|mark| mark.0).into_iter().chain(of_cursors));
-            told().filter_map(|told| told.entry()).for_each(|mark| seen.entry(mark));
+            seen.cursors(record.began[partition].map(|mark| mark.0).into_iter().chain(of_cursors));
             for told in told() {
+                if let Told::Gap { reason: Reason::Epoch, from: Some(from), to, .. } = told {
+                    seen.lost(from.0, to.0);
+                }
                 if let Told::Event { mark, topic, payload, .. } = *told {
                     let (other, known) = entries.entry(mark).or_insert((topic, None));
                     if *other != topic || known.replace(payload).is_some_and(|known| known != payload) {
@@ -130,9 +130,8 @@ impl Log {
             let parsed = publisher.iter().map(|(id, topic)| (parse_id(id), *topic));
             let here: Vec<(Mark, usize)> =
                 parsed.filter(|((of, _), _)| *of == partition).map(|((_, mark), topic)| (mark, topic)).collect();
-            seen.epochs(here.iter().map(|(mark, _)| mark.0));
+            seen.entries(here.iter().map(|(mark, _)| *mark));
             for (mark, topic) in here {
-                seen.entry(mark);
                 entries.entry(mark).or_insert((topic, None));
             }
         }
