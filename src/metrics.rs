@@ -53,6 +53,8 @@ pub enum Refused {
     BodyTimeout,
     /// This instance is stopping.
     Draining,
+    /// This instance has not found its store yet, or needs it and cannot reach it.
+    NotOpen,
     /// The system gave no socket (`EMFILE` and its like).
     AcceptErrors,
     /// Served, but its `X-Forwarded-For` did not count: perhaps `trusted_proxies` lacks somebody.
@@ -96,7 +98,7 @@ struct Requests {
 
 impl Refused {
     /// All of them.
-    pub const ALL: [Refused; 16] = [
+    pub const ALL: [Refused; 17] = [
         Refused::Limit(Refusal::Connections),
         Refused::Limit(Refusal::ConnectionsPerIp),
         Refused::Limit(Refusal::ConnectsPerIp),
@@ -111,6 +113,7 @@ impl Refused {
         Refused::HeadTooLarge,
         Refused::BodyTimeout,
         Refused::Draining,
+        Refused::NotOpen,
         Refused::AcceptErrors,
         Refused::UntrustedForwarded,
     ];
@@ -128,6 +131,7 @@ impl Refused {
             Refused::HeadTooLarge => "head_too_large",
             Refused::BodyTimeout => "body_timeout",
             Refused::Draining => "draining",
+            Refused::NotOpen => "not_open",
             Refused::AcceptErrors => "accept_errors",
             Refused::UntrustedForwarded => "untrusted_forwarded",
         }

@@ -22,7 +22,7 @@ use crate::hub::mail::Opening;
 use crate::hub::seat::{Line, Poll, Request, id_text};
 use crate::metrics::Refused;
 use crate::session::endpoint::Endpoint;
-use crate::session::terms::{self, Asked, Denied, Terms};
+use crate::session::terms::{self, Asked, Begin, Denied, Terms};
 use crate::template::Scope;
 use crate::wire::form::{Form, Transport};
 
@@ -61,6 +61,10 @@ pub async fn admit(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor,
         site.metrics.refused(Refused::Draining);
         return passing(transport, 503, "this instance is stopping", 1, Close::Drain);
     }
+    if !site.streams.is_open() {
+        site.metrics.refused(Refused::NotOpen);
+        return passing(transport, 503, "this instance is not connected to its store yet", 1, Close::Overloaded);
+    }
     let mut id = [0; 16];
     if getrandom::fill(&mut id).is_err() {
         return answer::later(503, "no randomness", 1);
@@ -77,6 +81,14 @@ pub async fn admit(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor,
         Ok(permit) => permit,
         Err(refusal) => return refusal,
     };
+    // Another instance may have begun a life that its cursor names. Without the store nobody knows.
+    if let Begin::After(Some(brought)) = &terms.begin
+        && let Err(down) = site.streams.learn(brought).await
+    {
+        tracing::debug!(%down, "a cursor could not be understood");
+        site.metrics.refused(Refused::NotOpen);
+        return passing(transport, 503, "this instance cannot reach its store now", 1, Close::Overloaded);
+    }
     begin(site, endpoint, visitor, call, Ready { transport, id, terms, hello, permit }).await
 }
 
@@ -128,7 +140,7 @@ async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, cal
         .then(|| Arc::new(Request { path: visitor.captures, query: visitor.query, headers: copied(&headers) }));
     let (early, permits) = (bytes::Bytes::new(), (None, permit));
     let (reply, answered) = oneshot::channel();
-    let poll = Poll { reply, items: Vec::new(), count: 0, limit, gap: None, wait, until: 0 };
+    let poll = Poll { reply, items: Vec::new(), count: 0, limit, gap: None, wait, until: 0, fetch: 0 };
     let line = Line::Poll(Box::new(poll));
     let opening = Opening { line, head, early, id, endpoint: endpoint.clone(), form, terms, hello, request, permits };
     match (transport, plain) {
@@ -136,7 +148,7 @@ async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, cal
             site.hub.open(opening);
             match answered.await {
                 Ok(body) => answer::json(200, body),
-                Err(_) => answer::later(503, "this endpoint is being changed", 1),
+                Err(_) => answer::later(503, "not now: this endpoint is being changed, or its store is away", 1),
             }
         }
         (_, true) => {

@@ -56,9 +56,12 @@ impl Partition {
         self.with(|state| state.lives().clone())
     }
 
-    /// Another life in which nothing that is here was lost.
+    /// Another life in which nothing that is here was lost. Somebody who is ahead may have lost something all the same.
     pub(super) fn turn(&self, lives: Lives) {
-        self.with(|state| state.turn(lives));
+        self.with(|state| {
+            state.turn(lives);
+            self.turned();
+        });
     }
 
     /// Another life in which everything behind `to` was lost. A reader that has come further is told.
@@ -92,6 +95,10 @@ impl Partition {
             reader.seen.store(to, Ordering::Relaxed);
             reader.lost.store(1 + loss as u8, Ordering::Release);
         }
+        self.turned();
+    }
+
+    fn turned(&self) {
         self.turns.fetch_add(1, Ordering::AcqRel);
     }
 

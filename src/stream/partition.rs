@@ -54,6 +54,21 @@ pub struct Jump {
     pub position: u64,
 }
 
+/// A partition at one moment, for somebody who holds positions of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// How often it had turned.
+    pub turns: u64,
+    /// The present epoch.
+    pub epoch: Epoch,
+    /// The last position.
+    pub head: u64,
+    /// The oldest position that is in process.
+    pub first: u64,
+    /// Up to where positions of that epoch still mean what they did; `None`: it is not known.
+    pub kept: Option<u64>,
+}
+
 /// A partition's part of its stream's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -125,7 +140,7 @@ pub struct Partition {
     pub(super) head: AtomicU64,
     /// When the oldest event was accepted that may be dropped for memory.
     oldest: AtomicU64,
-    /// Rises with every jump.
+    /// Rises with every other life and every skip, under the lock.
     pub(super) turns: AtomicU64,
     /// A mirror was not found yet in what it mirrors.
     pub(super) unfound: AtomicBool,
@@ -166,9 +181,25 @@ impl Partition {
         self.with(|state| (state.lives().epoch, state.log().head()))
     }
 
+    /// All at one moment. Who compares `turns` again after a read knows whether what was read still belongs to it.
+    pub fn look(&self, epoch: Epoch) -> Look {
+        self.with(|state| Look {
+            turns: self.turns.load(Ordering::Relaxed),
+            epoch: state.lives().epoch,
+            head: state.log().head(),
+            first: state.log().first(),
+            kept: state.lives().kept(epoch),
+        })
+    }
+
     /// What a cursor's mark means in the present numbering.
     pub fn resolve(&self, mark: &Mark) -> Resolved {
         self.with(|state| state.lives().resolve(mark))
+    }
+
+    /// Whether this mark's epoch is not known here, but perhaps where the log is kept.
+    pub fn may_learn(&self, mark: &Mark) -> bool {
+        self.older.is_some() && self.look(mark.epoch).kept.is_none()
     }
 
     /// The oldest position that may still be read by a session (head + 1 when empty). Of what is kept elsewhere it is
@@ -177,7 +208,7 @@ impl Partition {
         self.with(|state| state.floor())
     }
 
-    /// Rises whenever positions that somebody holds may no longer mean what they did.
+    /// Rises whenever positions that somebody holds may no longer mean what they did. Lock-free.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Acquire)
     }
@@ -250,14 +281,27 @@ impl Partition {
         seen.load(Ordering::Relaxed) != self.head.load(Ordering::Acquire) || lost.load(Ordering::Acquire) != 0
     }
 
-    /// Where this reader stands, for one that begins.
-    pub fn stands(&self, reader: usize) -> Mark {
-        let seen = &self.readers[reader].seen;
-        self.with(|state| Mark {
-            partition: self.place.hash,
-            epoch: state.lives().epoch,
-            position: seen.load(Ordering::Relaxed),
+    /// Whether this reader's place changed, and it was not told yet. Lock-free.
+    pub fn is_displaced(&self, reader: usize) -> bool {
+        self.readers[reader].lost.load(Ordering::Acquire) != 0
+    }
+
+    /// Where this reader begins. What was lost before is nothing to it.
+    pub fn begins(&self, reader: usize) -> Mark {
+        self.with(|state| {
+            self.readers[reader].lost.store(0, Ordering::Relaxed);
+            self.mark_of(state, reader)
         })
+    }
+
+    /// Where this reader stands in the present epoch; `None` if its place changed, which `tail` tells.
+    pub fn stands(&self, reader: usize) -> Option<Mark> {
+        self.with(|state| (!self.is_displaced(reader)).then(|| self.mark_of(state, reader)))
+    }
+
+    fn mark_of(&self, state: &State, reader: usize) -> Mark {
+        let position = self.readers[reader].seen.load(Ordering::Relaxed);
+        Mark { partition: self.place.hash, epoch: state.lives().epoch, position }
     }
 
     /// For reader number `reader`: what it has not seen (at most `max` events, `max_bytes` of payload but at least one),

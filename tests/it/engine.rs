@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use relay::event::{Event, Kind, Payload, Time};
-use relay::stream::{Appended, Dedupe, Draft, Page, Partition, Refused, Resolved, Settings, Streams};
+use relay::stream::{Appended, Dedupe, Draft, Page, Partition, Refused, Settings, Streams};
 use relay::topic::{Pattern, Topic};
 
 /// Makes streams of settings, bytes of memory and a number of readers.

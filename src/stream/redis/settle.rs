@@ -69,16 +69,13 @@ impl Store {
         }
         let mark = Mark { partition: partition.place().hash, epoch, position: head };
         self.tell_lost(partition, &found.lives, mark).await?;
-        let to = match found.lives.resolve(&mark) {
-            Resolved::At(_) if found.position >= head => {
-                partition.turn(found.lives);
-                return Ok(());
-            }
-            Resolved::At(_) => found.position,
-            Resolved::Lost(kept) => kept.min(found.position),
-            Resolved::Unknown => found.position.saturating_sub(UNKNOWN).max(found.first.saturating_sub(1)),
-        };
-        let unknown = found.lives.resolve(&mark) == Resolved::Unknown;
+        let common = found.lives.common(&lives, head).map(|common| common.min(found.position));
+        if common == Some(head) {
+            partition.turn(found.lives);
+            return Ok(());
+        }
+        let far = || found.position.saturating_sub(UNKNOWN).max(found.first.saturating_sub(1));
+        let to = common.unwrap_or_else(far);
         let values = self.values(partition, to).await?;
         place.id = if to == found.position { last } else { self.id_of(partition, to).await? };
         tracing::warn!(
@@ -88,9 +85,9 @@ impl Store {
             to,
             "the store lost events that were there; sessions are told"
         );
-        match unknown {
-            true => partition.restart(found.lives, to, found.first, values),
-            false => partition.rewind(found.lives, to, found.first, values),
+        match common {
+            None => partition.restart(found.lives, to, found.first, values),
+            Some(_) => partition.rewind(found.lives, to, found.first, values),
         }
         Ok(())
     }

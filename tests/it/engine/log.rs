@@ -2,6 +2,7 @@
 
 use relay::cursor::Mark;
 use relay::event::Epoch;
+use relay::stream::Resolved;
 
 use super::*;
 

@@ -106,6 +106,7 @@ const LAG: usize = 4096;
 pub fn too_many_unread_events_are_refused_until_read(make: Make) {
     let streams = make(vec![stream("a", 10), stream("b", 10)], AMPLE, 2);
     let a = only(&streams, "a");
+    assert_eq!((tail(&a, 0).len(), tail(&a, 1).len()), (0, 0));
     append(&streams, (0..LAG).map(|_| draft("a/x", "")).collect(), 1).unwrap();
     assert_eq!(streams.refusing(), None);
     put(&streams, "a/x", "", 1);
