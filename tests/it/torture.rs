@@ -18,14 +18,14 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use self::faults::{Instances, torture_redis, torture_sentinel};
+use self::faults::{Instances, Single, torture_sentinel};
 use self::publish::Webhooks;
 use self::record::{Reason, Record};
 use self::session::Session;
 use self::storm::{EndsStorm, Storm};
 use self::verdict::{Published, Verdict, judge};
 use crate::harness::{PUBLISH, config, raise_file_limit, seed, until};
-use crate::redis::{Sentinel, Setup, Talk};
+use crate::redis::{Sentinel, Talk};
 
 const INSTANCES: usize = 3;
 const SESSIONS: usize = 200;
@@ -63,10 +63,10 @@ fn whatever_fails_everything_acknowledged_is_heard_once_and_in_order_or_told_to_
 
 /// Redis loses nothing, so nobody else may.
 fn durable(seconds: u64, random: fastrand::Rng) {
-    let redis = Setup::new().durable().start();
+    let single = Single::start();
     Run {
         name: "durable",
-        url: redis.url(),
+        url: single.links.url(),
         seconds,
         faults: &[
             "instance killed",
@@ -76,11 +76,14 @@ fn durable(seconds: u64, random: fastrand::Rng) {
             "all cut off",
             "Redis paused",
             "Redis killed",
+            "links cut",
+            "links stalled",
+            "replies lost",
         ],
         excuses: &[Reason::Source],
-        torture: &|storm, random| torture_redis(&redis, storm, random),
+        torture: &|storm, random| single.torture(storm, random),
         instances_suffer: true,
-        talk: &|| redis.try_talk(crate::client::PATIENCE),
+        talk: &|| single.redis.try_talk(crate::client::PATIENCE),
     }
     .run(random);
 }

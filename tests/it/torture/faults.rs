@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::storm::{Storm, millis};
 use crate::client::http;
 use crate::harness::{Relay, Signal, until};
-use crate::redis::{Balancer, Redis, Sentinel};
+use crate::redis::{Balancer, Proxy, Redis, Sentinel, Setup};
 
 /// A lease lasts three seconds; who is paused longer has lost it.
 const PAST_LEASE: std::ops::Range<u64> = 3_300..4_000;
@@ -127,24 +127,69 @@ fn holder(running: &[Relay]) -> Option<usize> {
     })
 }
 
-/// A single Redis that keeps its data: held for a while, or killed and started again.
-pub fn torture_redis(redis: &Redis, storm: &Storm, mut random: fastrand::Rng) {
-    while storm.rages() {
-        storm.rest(millis(&mut random, 1_000..3_000));
-        if !storm.rages() {
-            return;
+/// A single Redis that keeps its data, and what lies between it and the relays. Publishers on its channels are not cut off.
+pub struct Single {
+    pub redis: Redis,
+    pub links: Proxy,
+}
+
+impl Single {
+    pub fn start() -> Single {
+        let redis = Setup::new().durable().start();
+        let links = Proxy::before(redis.address());
+        Single { redis, links }
+    }
+
+    /// One after the other, as long as it storms.
+    pub fn torture(&self, storm: &Storm, mut random: fastrand::Rng) {
+        let mut faults: [fn(&Single, &Storm, &mut fastrand::Rng); 5] =
+            [Single::pause, Single::kill, Single::cut, Single::stall, Single::lose_replies];
+        while storm.rages() {
+            random.shuffle(&mut faults);
+            for strike in faults {
+                storm.rest(millis(&mut random, 500..2_000));
+                if storm.rages() {
+                    strike(self, storm, &mut random);
+                }
+            }
         }
-        if random.bool() {
-            redis.pause();
-            thread::sleep(millis(&mut random, 300..3_500));
-            redis.resume();
-            storm.struck("Redis paused");
-        } else {
-            redis.kill();
-            storm.struck("Redis killed");
-            thread::sleep(millis(&mut random, 0..1_500));
-            redis.start_again();
+    }
+
+    fn pause(&self, storm: &Storm, random: &mut fastrand::Rng) {
+        self.redis.pause();
+        thread::sleep(millis(random, 300..3_500));
+        self.redis.resume();
+        storm.struck("Redis paused");
+    }
+
+    fn kill(&self, storm: &Storm, random: &mut fastrand::Rng) {
+        self.redis.kill();
+        storm.struck("Redis killed");
+        thread::sleep(millis(random, 0..1_500));
+        self.redis.start_again();
+    }
+
+    fn cut(&self, storm: &Storm, _: &mut fastrand::Rng) {
+        self.links.cut();
+        storm.struck("links cut");
+    }
+
+    /// Connected and deaf.
+    fn stall(&self, storm: &Storm, random: &mut fastrand::Rng) {
+        self.links.stall();
+        thread::sleep(millis(random, 300..3_000));
+        self.links.flow();
+        storm.struck("links stalled");
+    }
+
+    /// A script ran, and who asked for it never hears that.
+    fn lose_replies(&self, storm: &Storm, random: &mut fastrand::Rng) {
+        self.links.swallow_replies_to("EVALSHA", random.usize(1..6));
+        storm.rest(millis(random, 200..1_000));
+        if self.links.swallowed() > 0 {
+            storm.struck("replies lost");
         }
+        self.links.swallow_replies(0);
     }
 }
 
