@@ -77,7 +77,7 @@ pub async fn admit(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor,
             return answer::error(status, &message);
         }
     };
-    let permit = match slot(site, endpoint, &visitor, transport) {
+    let permit = match slot(site, endpoint, &visitor, transport).await {
         Ok(permit) => permit,
         Err(refusal) => return refusal,
     };
@@ -236,8 +236,8 @@ fn asked(query: &[(String, String)], headers: &HeaderMap) -> Asked {
     }
 }
 
-/// A slot for the session; a poll that does not wait is only a request.
-fn slot(
+/// A slot for the session, here and among all instances; a poll that does not wait is only a request.
+async fn slot(
     site: &Site,
     endpoint: &Endpoint,
     visitor: &Visitor,
@@ -248,6 +248,10 @@ fn slot(
     let request = if poll { site.limits.request(visitor.peer) } else { Ok(()) };
     let own = endpoint.settings.connections_per_ip;
     let slot = request.and_then(|()| waits.then(|| site.limits.session(visitor.peer, endpoint.id, own)).transpose());
+    let slot = match (slot, &site.shares) {
+        (Ok(Some(permit)), Some(shares)) => shares.admit(permit, own).await.map(Some),
+        (slot, _) => slot,
+    };
     slot.map_err(|refusal| {
         site.metrics.refused(refusal);
         let message = format!("too many from this address or altogether ({})", refusal.label());

@@ -93,13 +93,8 @@ impl Shard {
         let before = self.fanout.before().to_vec();
         let mut places: HashMap<u32, Vec<Here>> = HashMap::new();
         for (id, endpoint) in self.endpoints.iter().filter(|_| !lost.is_empty()) {
-            let mut here = self.tails.here(&endpoint.reach);
-            for one in here.iter_mut().filter(|one| lost.contains(&one.mark.partition)) {
-                let mark = before.iter().find(|mark| mark.partition == one.mark.partition);
-                (one.mark, one.turns) = (*mark.unwrap_or(&one.mark), None);
-            }
-            if here.iter().any(|one| lost.contains(&one.mark.partition)) {
-                places.insert(*id, here);
+            if endpoint.reach.iter().any(|hash| lost.contains(hash)) {
+                places.insert(*id, self.tails.before(&endpoint.reach, &before, lost));
             }
         }
         let live = self.sessions.iter().filter(|(_, session)| session.is_live());

@@ -103,6 +103,16 @@ impl Tails {
         tails.map(|tail| tail.here(self.reader)).collect()
     }
 
+    /// The same, but in partitions where something was lost, where it stood before: not the place any more.
+    pub fn before(&self, reach: &[u32], marks: &[Mark], lost: &[u32]) -> Vec<Here> {
+        let mut here = self.here(reach);
+        for one in here.iter_mut().filter(|one| lost.contains(&one.mark.partition)) {
+            let before = marks.iter().find(|mark| mark.partition == one.mark.partition);
+            (one.mark, one.turns) = (*before.unwrap_or(&one.mark), None);
+        }
+        here
+    }
+
     /// The partitions of a reach.
     pub fn partitions(&self, reach: &[u32]) -> Vec<Arc<Partition>> {
         let tails = self.tails.iter().filter(|tail| reach.binary_search(&tail.mark.partition).is_ok());

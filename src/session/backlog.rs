@@ -176,10 +176,11 @@ impl Backlog {
 
     /// The catch-up: everything after the session's own cursor, to where the shard is now.
     fn follow(&mut self, here: &[Here], mut turn: usize, wants: Wants<'_>) -> Pulled {
-        if let Some(gap) = self.turn(here) {
-            return gap;
-        }
-        for (lane, here) in self.lanes.iter_mut().zip(here) {
+        for ((lane, seen), here) in self.lanes.iter_mut().zip(&mut self.seen).zip(here) {
+            if here.turns != Some(lane.turns()) && lane.has_turned() {
+                lane.turn();
+                *seen = if lane.lost { *seen } else { lane.mark() };
+            }
             lane.until = lane.goal(here).map_or(lane.until, |goal| goal.max(lane.until));
         }
         loop {
@@ -189,14 +190,16 @@ impl Backlog {
                     Ok(()) => {}
                     Err(Stop::Hole(first)) => hole = hole.or(Some((at, first))),
                     Err(Stop::Later) => later = true,
-                    Err(Stop::Turned) => return Pulled::Pause, // which is looked at first of all
+                    Err(Stop::Turned) => return Pulled::Pause, // that is looked at first of all
                 }
             }
             // One hole at a time: its last values are told before the next one.
-            let free = hole.is_none() && !later;
+            let lost = self.lanes.iter().any(|lane| lane.lost);
+            let free = hole.is_none() && !later && !lost;
             let next = oldest(&self.lanes).filter(|&at| free || self.lanes[at].is_retained());
             let at = match (next, hole) {
                 (Some(at), _) => at,
+                (None, _) if lost => return self.lost(),
                 (None, Some((at, first))) => return self.hole(at, first),
                 (None, None) if later => return Pulled::Later,
                 (None, None) => break,
@@ -231,25 +234,17 @@ impl Backlog {
         }
     }
 
-    /// Looks at all positions again in partitions that turned. One that had come further than what is left is told; one
-    /// that had not misses nothing.
-    fn turn(&mut self, here: &[Here]) -> Option<Pulled> {
-        let mut from = None;
-        let mut partitions = Vec::new();
-        for (at, lane) in self.lanes.iter_mut().enumerate() {
-            if here[at].turns == Some(lane.turns()) || !lane.has_turned() {
-                continue;
-            }
-            from.get_or_insert_with(|| self.seen.clone());
-            if lane.turn() {
-                lane.tell_values();
-                partitions.push(self.seen[at].partition);
-            }
-            self.seen[at] = lane.mark();
+    /// Partitions turned, and this session had come further than what is left.
+    fn lost(&mut self) -> Pulled {
+        let (from, mut partitions) = (Some(self.seen.clone()), Vec::new());
+        for (lane, seen) in self.lanes.iter_mut().zip(&mut self.seen).filter(|(lane, _)| lane.lost) {
+            lane.lost = false;
+            lane.tell_values();
+            *seen = lane.mark();
+            partitions.push(seen.partition);
         }
         let to = self.seen.clone();
-        let gap = Missing { reason: GapReason::Epoch, from, to, hole: None, partitions, lost: None };
-        (!gap.partitions.is_empty()).then_some(Pulled::Gap(gap))
+        Pulled::Gap(Missing { reason: GapReason::Epoch, from, to, hole: None, partitions, lost: None })
     }
 
     fn hole(&mut self, at: usize, first: u64) -> Pulled {
@@ -269,6 +264,8 @@ impl Backlog {
     }
 }
 
+#[cfg(test)]
+mod lives;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

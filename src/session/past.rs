@@ -38,8 +38,12 @@ pub(super) struct Lane {
     turns: u64,
     /// Last values to be told before the log, `(after, until]`.
     retained: Option<(u64, u64)>,
+    /// Last values are told: should older ones come back with another life, they are told again.
+    pub valued: bool,
     after: u64,
     pub until: u64,
+    /// It had come further than what is left, and that is still to be told: until then it goes no further.
+    pub lost: bool,
     /// Read, not yet taken: the events after `after`, or of `retained`.
     page: VecDeque<Arc<Event>>,
 }
@@ -100,12 +104,13 @@ impl Lane {
     pub fn new(here: &Here, retained: Option<(u64, u64)>, after: u64, until: u64) -> Lane {
         let (partition, epoch) = (here.partition.clone(), here.mark.epoch);
         let turns = here.turns.unwrap_or(u64::MAX); // looked at before the first read
-        Lane { partition, epoch, turns, retained, after, until, page: VecDeque::new() }
+        let (valued, lost, page) = (retained.is_some(), false, VecDeque::new());
+        Lane { partition, epoch, turns, retained, valued, after, until, lost, page }
     }
 
     /// Makes the next event visible.
     pub fn fill(&mut self) -> Result<(), Stop> {
-        while self.page.is_empty() {
+        while self.page.is_empty() && !self.lost {
             let (mut page, mut read) = (Vec::new(), Page::Here);
             match self.retained {
                 Some((after, until)) => self.partition.retained(after, until, PAGE, &mut page),
@@ -135,20 +140,17 @@ impl Lane {
         self.partition.turns() != self.turns
     }
 
-    /// Looks at its positions again: nothing lies behind what was lost. Returns whether it had come further than that.
-    pub fn turn(&mut self) -> bool {
+    /// Looks at its positions again: nothing lies behind what was lost.
+    pub fn turn(&mut self) {
         let look = self.partition.look(self.epoch);
         (self.epoch, self.turns, self.page) = (look.epoch, look.turns, VecDeque::new());
         // Of a numbering that nobody knows any more nothing is left but what there is now.
         let kept = look.kept.unwrap_or(look.first - 1);
-        let lost = self.after > look.kept.unwrap_or(0);
-        if lost {
-            self.after = kept;
+        if self.after > look.kept.unwrap_or(0) {
+            (self.after, self.lost) = (kept, true);
         }
         self.until = self.until.min(kept);
-        // Older values may have come back behind the place where this was.
-        self.retained = self.retained.map(|(_, until)| (0, until.min(kept)));
-        lost
+        self.retained = (self.valued && !self.lost).then_some((0, self.after));
     }
 
     /// The next event, and whether it comes in its turn.
@@ -172,7 +174,7 @@ impl Lane {
 
     /// All that is retained before its place is told next.
     pub fn tell_values(&mut self) {
-        self.retained = Some((0, self.after));
+        (self.retained, self.valued) = (Some((0, self.after)), true);
     }
 
     /// Where the shard is, if it is in the same life.
@@ -183,7 +185,7 @@ impl Lane {
     /// Whether something is left before where the shard is, or before its own end, which may lie further on.
     pub fn is_behind(&self, here: &Here) -> bool {
         let until = self.goal(here).map_or(self.until, |goal| goal.max(self.until));
-        self.after < until || self.retained.is_some() || !self.page.is_empty()
+        self.after < until || self.lost || self.retained.is_some() || !self.page.is_empty()
     }
 
     /// Whether all is told up to where the shard is, and nothing after it.
@@ -291,15 +293,17 @@ impl Walk {
             match self.lanes[at].fill() {
                 Ok(()) => return None,
                 Err(Stop::Later) => return Some(Walked::Later),
-                // What the session lost it is told in its turn.
-                Err(Stop::Turned) => _ = self.lanes[at].turn(),
+                Err(Stop::Turned) => {
+                    self.lanes[at].turn();
+                    self.lanes[at].lost = false; // which the session is told in its turn
+                }
                 Err(Stop::Hole(first)) => {
                     let (from, partition) = (self.marks(), self.lanes[at].mark().partition);
                     self.lanes[at].skip(first);
                     if self.only.is_some() {
                         return Some(Walked::Hole { from, partition, reason: GapReason::Expired, lost: None });
                     }
-                    self.lanes[at].retained = None; // nothing was promised: what is left goes on
+                    (self.lanes[at].retained, self.lanes[at].valued) = (None, false); // nothing was promised
                 }
             }
         }

@@ -51,7 +51,7 @@ impl Streams {
         now: Time,
         appended: &mut Appended,
     ) -> Result<bool, Refused> {
-        let Some(store) = &self.store else { return take(partition, batch, now, appended) };
+        let Some(store) = &self.store else { return take(partition, batch, origin, now, appended) };
         if partition.place().live {
             return store.publish(&batch, now).await.map(|()| false).map_err(Refused::Away);
         }
@@ -102,6 +102,11 @@ impl Streams {
         }
     }
 
+    /// In which partition events of this topic lie, by its hash.
+    pub fn place_of(&self, topic: &Topic) -> u32 {
+        self.table.load().place_of(topic.as_str())
+    }
+
     /// Whether events of this topic go by without a log.
     pub fn is_live(&self, topic: &Topic) -> bool {
         self.table.load().is_live(topic.as_str())
@@ -118,7 +123,7 @@ impl Streams {
             }
             let topics: Vec<Pattern> =
                 batch.iter().filter_map(|entry| Pattern::new(entry.topic.as_str()).ok()).collect();
-            if take(&partition, batch, now, &mut one()).is_err() {
+            if take(&partition, batch, None, now, &mut one()).is_err() {
                 partition.append_anyway(gap(&topics, None), now);
             }
         }
@@ -136,9 +141,15 @@ impl Streams {
 }
 
 /// In memory.
-fn take(partition: &Partition, batch: Vec<Entry>, now: Time, appended: &mut Appended) -> Result<bool, Refused> {
+fn take(
+    partition: &Partition,
+    batch: Vec<Entry>,
+    origin: Option<&Origin>,
+    now: Time,
+    appended: &mut Appended,
+) -> Result<bool, Refused> {
     let mut news = false;
-    for one in partition.append(batch, now)? {
+    for one in partition.append(batch, origin, now)? {
         if !partition.place().live && one.at < appended.ids.len() {
             appended.ids[one.at] = one.event.id();
         }

@@ -62,6 +62,7 @@ impl Partition {
             state.turn(lives);
             self.turned();
         });
+        self.forget_older(); // a page may reach further than the mirror does
     }
 
     /// Another life in which everything behind `to` was lost. A reader that has come further is told.

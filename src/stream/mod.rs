@@ -14,6 +14,8 @@ mod origin;
 pub mod partition;
 pub mod redis;
 mod retained;
+#[cfg(test)]
+mod staged;
 mod state;
 mod table;
 
@@ -32,6 +34,8 @@ use memory::Memory;
 use older::Older;
 pub use origin::{Ask, Lease, Name, Origin};
 pub use partition::{Jump, Look, Loss, Page, Partition};
+#[cfg(test)]
+pub(crate) use staged::{Part, Staged};
 use table::Table;
 
 /// What `[[stream]]` says.
@@ -262,6 +266,7 @@ impl Streams {
             let meant = table.partitions.iter().find(|one| one.place().hash == mark.partition && !one.place().live);
             if let Some(partition) = meant.filter(|one| !one.knows(mark.epoch)) {
                 store.learn(partition, mark.epoch).await?;
+                self.wake();
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::dedupe::Key;
 use super::lives::Resolved;
 use super::memory::Memory;
 use super::older::Older;
-use super::origin::Name;
+use super::origin::{Name, Origin};
 use super::state::State;
 use super::{Refused, Settings, StreamStats};
 use crate::cursor::Mark;
@@ -340,12 +340,21 @@ impl Partition {
     }
 
     /// Appends a batch whole, or nothing of it.
-    pub(super) fn append(&self, batch: Vec<Entry>, now: Time) -> Result<Vec<Placed>, Refused> {
+    /// Of a source it leaves out what it had before.
+    pub(super) fn append(
+        &self,
+        mut batch: Vec<Entry>,
+        origin: Option<&Origin>,
+        now: Time,
+    ) -> Result<Vec<Placed>, Refused> {
         self.with(|state| {
             if state.is_behind() || self.memory.is_behind() {
                 return Err(Refused::Behind);
             }
             let now = state.advance(now);
+            if let Some(origin) = origin {
+                batch.retain(|entry| entry.name.is_none_or(|name| state.is_news(&origin.source, name)));
+            }
             let placed = batch.into_iter().map(|entry| self.put(state, entry, now)).collect();
             state.retire(now);
             Ok(placed)

@@ -104,6 +104,11 @@ impl Backlog {
     fn catch_up(&mut self, here: &[Here]) {
         let lanes = here.iter().zip(&self.seen);
         self.lanes = lanes.map(|(here, seen)| Lane::new(here, None, seen.position, here.mark.position)).collect();
+        let gaps =
+            self.steps.iter().filter_map(|step| if let Step::Gap(missing) = step { Some(missing) } else { None });
+        for hash in gaps.flat_map(|gap| &gap.partitions) {
+            self.lanes.iter_mut().filter(|lane| lane.mark().partition == *hash).for_each(|lane| lane.valued = true);
+        }
     }
 
     /// Before all else comes the newest event of each topic, up to where the session has read: what a paced session begins

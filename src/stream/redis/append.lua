@@ -22,6 +22,12 @@ if at then
     marker, count = tonumber(stands[2] or -1), tonumber(stands[3] or -1)
 end
 
+-- Names that two processes gave tell nothing about each other: see `Name`.
+local function comes_before(own_marker, own_count)
+    local of_one = math.floor(own_count / 2 ^ 32) == math.floor(count / 2 ^ 32)
+    return of_one and (own_marker < marker or (own_marker == marker and own_count <= count))
+end
+
 local epoch, position, time, past = life(meta, run, candidate)
 if not now then
     local clock = redis.call('TIME')
@@ -37,7 +43,7 @@ for i = 9, #ARGV, 7 do
     local own_marker, own_count = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6])
     local known = false
     if own_marker then
-        if own_marker < marker or (own_marker == marker and own_count <= count) then
+        if comes_before(own_marker, own_count) then
             known = true
             placed[#placed + 1] = 0
             placed[#placed + 1] = 0
