@@ -135,7 +135,8 @@ impl Part {
         if self.first > head + 1 {
             let passes = self.mirror.all_is_seen();
             if passes {
-                self.mirror.skip(self.first - 1);
+                let to = self.first - 1;
+                self.mirror.skip(to, self.values(to));
             }
             return passes;
         }
