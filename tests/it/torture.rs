@@ -29,7 +29,7 @@ use crate::redis::{Sentinel, Talk};
 
 const INSTANCES: usize = 3;
 const SESSIONS: usize = 200;
-const WEBHOOKS: usize = 3;
+const WEBHOOKS: usize = 6;
 /// Of both runs together; a third is the second's.
 const SECONDS: u64 = 60;
 /// Of a run's time, for the beginning and the end.
