@@ -18,9 +18,12 @@ use crate::secret::Secret;
 /// Where what Redis says unasked goes. It must not block.
 pub type Push = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
-/// What came back of `INFO` and `ROLE`.
+/// Who answers.
 struct Answering {
     run_id: Arc<str>,
+    /// What it is, if not a master.
+    replica: Option<String>,
+    /// Its policy, if it may evict.
     evicts: Option<String>,
 }
 
@@ -36,18 +39,40 @@ pub(super) async fn connect(
             Topology::Sentinel { name, password } => master(server, name, password.as_ref()).await?,
             Topology::Single | Topology::Cluster => address.clone(),
         };
-        let login = (server.user.as_deref(), server.password.as_ref(), server.database);
-        let mut connection = open(server, &found, login, push, patience).await?;
-        let Answering { run_id, evicts } = look(server, &mut connection).await?;
-        if let Some(policy) = evicts {
+        let (wire, answering) = meet(server, address, &found, push, patience).await?;
+        if let Some(role) = answering.replica {
+            return Err(Down(format!("{server}: READONLY: it is a {role}; name the master, or the Sentinels")));
+        }
+        if let Some(policy) = answering.evicts {
             warn_of_eviction(server, &policy);
         }
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let number = NUMBER.fetch_add(1, Relaxed);
-        Ok(Wire { connection, run_id, address: address.clone(), number })
+        Ok(wire)
     };
     let late = |_| Err(Down(format!("{server}: no answer within {:?}", server.timeout)));
     tokio::time::timeout(server.timeout, work).await.unwrap_or_else(late)
+}
+
+/// The same, whether it may be written to or not.
+pub(super) async fn connect_to_any(server: &Server, address: &Address, patience: Duration) -> Result<Wire, Down> {
+    let late = |_| Err(Down(format!("{server}: no answer within {patience:?}")));
+    let met = tokio::time::timeout(patience, meet(server, address, address, None, patience)).await;
+    met.unwrap_or_else(late).map(|(wire, _)| wire)
+}
+
+/// Connects to `found`, which is known as `address`.
+async fn meet(
+    server: &Server,
+    address: &Address,
+    found: &Address,
+    push: Option<Push>,
+    patience: Duration,
+) -> Result<(Wire, Answering), Down> {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let login = (server.user.as_deref(), server.password.as_ref(), server.database);
+    let mut connection = open(server, found, login, push, patience).await?;
+    let answering = look(server, &mut connection).await?;
+    let (run_id, number) = (answering.run_id.clone(), NUMBER.fetch_add(1, Relaxed));
+    Ok((Wire { connection, run_id, address: address.clone(), number }, answering))
 }
 
 /// An error as people read it, with what could be done about it. The crate's errors hold no password.
@@ -117,7 +142,7 @@ fn authorities(server: &Server) -> Result<Option<Vec<u8>>, Down> {
     std::fs::read(path).map(Some).map_err(failed)
 }
 
-/// Which process it is, and whether it may be written to.
+/// Which process it is, and what.
 async fn look(server: &Server, connection: &mut MultiplexedConnection) -> Result<Answering, Down> {
     let failed = |error: RedisError| down(server, &error);
     let info: String = redis::cmd("INFO").query_async(connection).await.map_err(failed)?;
@@ -125,13 +150,11 @@ async fn look(server: &Server, connection: &mut MultiplexedConnection) -> Result
     if field("loading") == Some("1") {
         return Err(Down(format!("{server}: LOADING: Redis reads its data; it will be there when it has")));
     }
-    if let Some(role) = field("role").filter(|role| *role != "master") {
-        return Err(Down(format!("{server}: READONLY: it is a {role}; name the master, or the Sentinels")));
-    }
+    let replica = field("role").filter(|role| *role != "master").map(str::to_owned);
     let run_id = field("run_id").ok_or_else(|| Down(format!("{server}: INFO does not say which process this is")))?;
     let limited = field("maxmemory").is_some_and(|limit| limit != "0");
     let evicts = field("maxmemory_policy").filter(|policy| limited && *policy != "noeviction").map(str::to_owned);
-    Ok(Answering { run_id: run_id.into(), evicts })
+    Ok(Answering { run_id: run_id.into(), replica, evicts })
 }
 
 fn warn_of_eviction(server: &Server, policy: &str) {

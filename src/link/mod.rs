@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 pub use connect::Push;
@@ -24,8 +24,8 @@ use slots::Slots;
 
 /// Between two attempts to connect: short enough that a Redis that is back is found at once, long enough not to hammer.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1000));
-/// A command is sent to another node so many times before somebody else is to decide.
-const REDIRECTIONS: usize = 5;
+/// A command is sent to another node, or again while keys move, so many times before somebody else is to decide.
+const REDIRECTIONS: usize = 16;
 
 /// A supervised way to a Redis server. Clones are the same link.
 #[derive(Clone)]
@@ -79,6 +79,36 @@ pub enum Verdict {
     Again,
     /// Somebody else must decide.
     Failed,
+}
+
+/// Adds the arguments of a script.
+pub type Fill<'a> = &'a (dyn Fn(&Wire, &mut Cmd) + Sync);
+
+/// What is sent to one node.
+enum Order<'a> {
+    Script(&'a Script, &'a [Vec<u8>], Fill<'a>),
+    Command(&'a Cmd),
+}
+
+impl Order<'_> {
+    async fn send(&self, wire: &mut Wire, asking: bool) -> RedisResult<Value> {
+        match self {
+            Order::Script(script, keys, fill) => script.run(wire, keys, *fill, asking).await,
+            Order::Command(command) => wire.send(command, asking).await,
+        }
+    }
+}
+
+impl Wire {
+    /// One command. `asking`: for a key that is on its way to this node.
+    async fn send(&mut self, command: &Cmd, asking: bool) -> RedisResult<Value> {
+        if !asking {
+            return command.query_async(&mut self.connection).await;
+        }
+        let both = redis::pipe().cmd("ASKING").ignore().add_command(command.clone()).to_owned();
+        let (value,) = both.query_async::<(Value,)>(&mut self.connection).await?;
+        Ok(value)
+    }
 }
 
 /// Pauses that grow between attempts, with jitter: for whoever holds a connection of its own.
@@ -153,53 +183,41 @@ impl Link {
 
     /// Runs a script whose keys share a slot, where they are. `fill` adds the arguments, which may depend on the process
     /// that is asked.
-    pub async fn run(
-        &self,
-        script: &Script,
-        keys: &[Vec<u8>],
-        fill: &(dyn Fn(&Wire, &mut Cmd) + Sync),
-    ) -> Result<Value, Down> {
+    pub async fn run(&self, script: &Script, keys: &[Vec<u8>], fill: Fill<'_>) -> Result<Value, Down> {
         let slot = keys.first().map_or(&b""[..], |key| key);
-        self.within(slot, async {
-            let mut last = Down("no node answered".to_owned());
-            for _ in 0..REDIRECTIONS {
-                let mut wire = self.at(slot).await?;
-                match script.run(&mut wire, keys, fill).await {
-                    Ok(value) => return Ok(value),
-                    Err(error) => {
-                        let verdict = self.failed(&wire, &error).await;
-                        last = self.down(&error);
-                        if verdict == Verdict::Failed {
-                            break;
-                        }
-                    }
-                }
-            }
-            Err(last)
-        })
-        .await
+        self.within(slot, self.send(slot, &Order::Script(script, keys, fill))).await
     }
 
     /// Runs one command on the node that owns `key`.
     pub async fn call(&self, key: &[u8], command: &Cmd) -> Result<Value, Down> {
-        self.within(key, async {
-            let mut last = Down("no node answered".to_owned());
-            for _ in 0..REDIRECTIONS {
-                let mut wire = self.at(key).await?;
-                match command.query_async(&mut wire.connection).await {
-                    Ok(value) => return Ok(value),
-                    Err(error) => {
-                        let verdict = self.failed(&wire, &error).await;
-                        last = self.down(&error);
-                        if verdict == Verdict::Failed {
-                            break;
-                        }
+        self.within(key, self.send(key, &Order::Command(command))).await
+    }
+
+    /// Sends it to the owner of a key, or where that one says.
+    async fn send(&self, key: &[u8], order: &Order<'_>) -> Result<Value, Down> {
+        let mut last = Down("no node answered".to_owned());
+        let mut asked = None;
+        for _ in 0..REDIRECTIONS {
+            let asking = asked.is_some();
+            let mut wire = match asked.take() {
+                Some(address) => self.shared(&self.node(address)).await?,
+                None => self.at(key).await?,
+            };
+            match order.send(&mut wire, asking).await {
+                Ok(value) => return Ok(value),
+                Err(error) => {
+                    let verdict = self.failed(&wire, &error).await;
+                    last = self.down(&error);
+                    if verdict == Verdict::Failed {
+                        break;
+                    }
+                    if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) {
+                        asked = elsewhere(&error);
                     }
                 }
             }
-            Err(last)
-        })
-        .await
+        }
+        Err(last)
     }
 
     /// All of it within the server's `timeout`. A connection on which nothing comes back in that time is given up: the
@@ -221,18 +239,13 @@ impl Link {
 
     /// What a failed command means: the connection is given up, or the map of the Cluster followed, or neither.
     pub async fn failed(&self, wire: &Wire, error: &RedisError) -> Verdict {
-        use redis::{ErrorKind, ServerErrorKind as Server};
+        use ServerErrorKind as Server;
         match error.kind() {
-            ErrorKind::Server(Server::Moved | Server::Ask) => {
-                let to = error.redirect_node();
-                let mut slots = self.0.slots.lock().await;
-                if error.kind() == ErrorKind::Server(Server::Moved) {
-                    slots.moved(to);
-                } else {
-                    slots.doubt();
-                }
+            ErrorKind::Server(Server::Moved) => {
+                self.0.slots.lock().await.moved(elsewhere(error));
                 Verdict::Again
             }
+            ErrorKind::Server(Server::Ask) => Verdict::Again, // this time only
             ErrorKind::Server(Server::TryAgain) => {
                 tokio::time::sleep(PAUSE.0 / 4).await; // some of its keys are on their way to another node
                 Verdict::Again
@@ -308,6 +321,12 @@ impl Link {
         }
         *trouble = down.map(|down| down.0.clone());
     }
+}
+
+/// Where a node of a Cluster says that a key is.
+fn elsewhere(error: &RedisError) -> Option<Address> {
+    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
+    Some(Address::Tcp { host: host.trim_matches(['[', ']']).to_owned(), port: port.parse().ok()? })
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
