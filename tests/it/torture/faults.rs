@@ -34,11 +34,13 @@ impl Instances {
     /// Waits until each is ready.
     #[track_caller]
     pub fn wait_ready(&self) {
+        until(|| self.are_ready(), || self.pages());
+    }
+
+    /// Why they are not ready, and what they said.
+    fn pages(&self) -> String {
         let running = self.running.lock().expect("not poisoned");
-        let page = |relay: &Relay| http::get(relay.admin(), "/readyz");
-        let ready = || running.iter().all(|relay| page(relay).status() == 200);
-        let pages = || running.iter().map(|relay| page(relay).text() + &relay.log()).collect::<Vec<_>>().join("\n");
-        until(ready, pages);
+        running.iter().map(|relay| http::get(relay.admin(), "/readyz").text() + &relay.log()).collect()
     }
 
     pub fn are_ready(&self) -> bool {
@@ -46,8 +48,15 @@ impl Instances {
         running.iter().all(|relay| http::get(relay.admin(), "/readyz").status() == 200)
     }
 
-    /// One after the other, as long as it storms.
-    pub fn torture(&self, storm: &Storm, mut random: fastrand::Rng) {
+    /// Waits until each instance hears the channels, and what one of them heard since then is in the log: now whoever
+    /// takes over can prove that it has everything.
+    pub fn wait_settled(&self, storm: &Storm) {
+        until(|| self.are_ready() || !storm.rages(), || self.pages());
+        storm.wait_heard();
+    }
+
+    /// One after the other, as long as it storms; `settle` waits before each.
+    pub fn torture(&self, storm: &Storm, mut random: fastrand::Rng, settle: &Settle) {
         let mut faults: [Strike; 4] = [
             |all, storm, random| all.kill(storm, random, "instance killed", None),
             |all, storm, random| all.pause(storm, random),
@@ -58,6 +67,7 @@ impl Instances {
             random.shuffle(&mut faults);
             for strike in faults {
                 storm.rest(millis(&mut random, 100..800));
+                settle(self, storm);
                 if storm.rages() {
                     strike(self, storm, &mut random);
                 }
@@ -118,6 +128,8 @@ impl Instances {
     }
 }
 
+/// What is waited for before a fault strikes.
+pub type Settle = dyn Fn(&Instances, &Storm) + Sync;
 type Strike = fn(&Instances, &Storm, &mut fastrand::Rng);
 
 /// Who says that it appends what the channels bring.

@@ -37,6 +37,16 @@ pub struct Tries {
     pub duplicates: usize,
 }
 
+impl std::iter::Sum for Tries {
+    fn sum<I: Iterator<Item = Tries>>(all: I) -> Tries {
+        all.fold(Tries::default(), |sum, one| Tries {
+            refused: sum.refused + one.refused,
+            unanswered: sum.unanswered + one.unanswered,
+            duplicates: sum.duplicates + one.duplicates,
+        })
+    }
+}
+
 /// One sender.
 struct Sender<'a> {
     storm: &'a Storm,
@@ -140,6 +150,7 @@ pub fn channels(
             1 => publish(topic, &payload, &format!("{payload:?}"), true),
             _ => publish(topic, &payload, &payload, true),
         }
+        storm.said.store(count, Ordering::Release);
         thread::sleep(millis(&mut random, 10..40));
     }
     let mut again = Instant::now();

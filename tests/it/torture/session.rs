@@ -94,6 +94,11 @@ impl Session {
         {
             self.ended.extend(TOPICS.iter().position(|known| known == topic));
         }
+        if let Item::Event { data, .. } = item
+            && let Some(number) = data.as_str().and_then(|text| text.strip_prefix("raw-")?.parse().ok())
+        {
+            storm.heard.fetch_max(number, Ordering::AcqRel);
+        }
         self.record.take(item, &storm.payloads);
     }
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::record::Payloads;
+use crate::harness::until;
 
 pub struct Storm {
     /// Where sessions and webhooks go.
@@ -15,6 +16,9 @@ pub struct Storm {
     pub payloads: Payloads,
     /// How many webhooks were answered with 200.
     pub acknowledged: AtomicUsize,
+    /// The number of the event that was published last on a channel, and of the last that any session heard.
+    pub said: AtomicUsize,
+    pub heard: AtomicUsize,
     /// How many sessions stood whole once.
     pub standing: AtomicUsize,
     /// How many sessions have not heard the last events yet.
@@ -32,6 +36,8 @@ impl Storm {
             balancer,
             payloads: Payloads::default(),
             acknowledged: AtomicUsize::new(0),
+            said: AtomicUsize::new(0),
+            heard: AtomicUsize::new(0),
             standing: AtomicUsize::new(0),
             listening: AtomicUsize::new(sessions),
             over: AtomicBool::new(false),
@@ -50,6 +56,13 @@ impl Storm {
 
     pub fn strikes(&self) -> BTreeMap<&'static str, usize> {
         self.strikes.lock().expect("not poisoned").clone()
+    }
+
+    /// Waits until something was heard that is being published on a channel only now, or until the storm is over.
+    pub fn wait_heard(&self) {
+        let said = self.said.load(Ordering::Acquire);
+        let heard = || self.heard.load(Ordering::Acquire) > said;
+        until(|| heard() || !self.rages(), || format!("nothing after {said} was heard"));
     }
 
     /// Waits so long, or until the storm is over.
