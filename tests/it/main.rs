@@ -33,5 +33,6 @@ mod slow;
 mod storm;
 mod systemd;
 mod tidy;
+mod torture;
 mod webhooks;
 mod websocket_cases;
