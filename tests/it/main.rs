@@ -22,6 +22,7 @@ mod life;
 mod limits;
 mod live;
 mod model;
+mod outage;
 mod pages;
 mod readme;
 mod redis;
