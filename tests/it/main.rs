@@ -24,6 +24,7 @@ mod live;
 mod model;
 mod outage;
 mod pages;
+mod proxies;
 mod readme;
 mod redis;
 mod reload;
