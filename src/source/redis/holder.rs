@@ -74,7 +74,9 @@ impl Holder {
         let ours = self.duty.fence().is_some();
         feed.counters.lease(ours);
         match turn {
-            Some(Turn::Took(start)) => tracing::info!(source = %feed.label, ?start, "this instance appends a source now"),
+            Some(Turn::Took(start)) => {
+                tracing::info!(source = %feed.label, ?start, "this instance appends a source now")
+            }
             Some(Turn::Lost) => tracing::info!(source = %feed.label, "this instance does not append a source any more"),
             Some(Turn::Stays) | None => {}
         }

@@ -100,7 +100,8 @@ async fn subscribe(feed: &Feed, wire: &mut Wire) -> Result<(), Down> {
     };
     let subscribed = match &feed.reads {
         Reads::Channels(names) => {
-            let (globs, mut channels): (Vec<&str>, Vec<&str>) = names.iter().map(|name| &**name).partition(|n| is_glob(n));
+            let (globs, mut channels): (Vec<&str>, Vec<&str>) =
+                names.iter().map(|name| &**name).partition(|n| is_glob(n));
             channels.push(&feed.marks);
             let globs = if globs.is_empty() { Ok(()) } else { wire.connection.psubscribe(globs).await };
             match globs {

@@ -155,7 +155,8 @@ impl<'f> Reader<'f> {
     async fn append(&mut self, steps: &[Step], entries: &[Entry]) -> bool {
         let (topic, now) = (self.feed.topic.load_full(), Time::now());
         let (mut drafts, mut unfit) = (Vec::new(), Vec::new());
-        let these = steps.iter().filter_map(|step| if let Step::Entry(index) = step { Some(&entries[*index]) } else { None });
+        let these =
+            steps.iter().filter_map(|step| if let Step::Entry(index) = step { Some(&entries[*index]) } else { None });
         let count = these.clone().count() as u64;
         for entry in these {
             match draft::draft(&topic, self.key.as_bytes(), entry.payload(), Some(entry.id), now) {

@@ -51,7 +51,10 @@ impl Stream {
         let (steps, next) = tail.look(&self.info(), ids, ids.len() == behind.len());
         assert!(next.at() >= tail.at());
         *tail = next;
-        steps.into_iter().map(|step| if let Step::Entry(index) = step { Told::Entry(ids[index].0) } else { Told::Gap }).collect()
+        steps
+            .into_iter()
+            .map(|step| if let Step::Entry(index) = step { Told::Entry(ids[index].0) } else { Told::Gap })
+            .collect()
     }
 }
 
@@ -203,7 +206,8 @@ fn nothing_is_lost_silently() {
 }
 
 fn check(seed: u64, told: &[Told], lost: &[u64]) {
-    let entries: Vec<u64> = told.iter().filter_map(|told| if let Entry(id) = told { Some(*id) } else { None }).collect();
+    let entries: Vec<u64> =
+        told.iter().filter_map(|told| if let Entry(id) = told { Some(*id) } else { None }).collect();
     assert!(entries.is_sorted_by(|a, b| a < b), "seed {seed}: {told:?}");
     for id in lost {
         assert!(!entries.contains(id));
