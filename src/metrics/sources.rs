@@ -89,7 +89,8 @@ impl Metrics {
 
     pub(super) fn write_sources(&self, out: &mut Exposition) {
         let sources = locked(&self.sources);
-        let alive: Vec<_> = sources.iter().filter_map(|(label, counters)| Some((&**label, counters.upgrade()?))).collect();
+        let alive: Vec<_> =
+            sources.iter().filter_map(|(label, counters)| Some((&**label, counters.upgrade()?))).collect();
         let mut family = |name, kind, help, of: fn(&SourceCounters) -> u64| {
             out.labelled(name, kind, help, "source", alive.iter().map(|(label, counters)| (*label, of(counters))));
         };

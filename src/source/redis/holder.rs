@@ -68,13 +68,15 @@ impl Holder {
         self.unanswered = turn.is_none();
         if self.unanswered {
             self.duty.unanswered();
-        } else if self.duty.is_known() {
+        } else if self.duty.has_begun() {
             feed.known();
         }
         let ours = self.duty.fence().is_some();
         feed.counters.lease(ours);
         match turn {
-            Some(Turn::Took(start)) => tracing::info!(source = %feed.label, ?start, "this instance appends a source now"),
+            Some(Turn::Took(start)) => {
+                tracing::info!(source = %feed.label, ?start, "this instance appends a source now")
+            }
             Some(Turn::Lost) => tracing::info!(source = %feed.label, "this instance does not append a source any more"),
             Some(Turn::Stays) | None => {}
         }

@@ -51,7 +51,10 @@ impl Stream {
         let (steps, next) = tail.look(&self.info(), ids, ids.len() == behind.len());
         assert!(next.at() >= tail.at());
         *tail = next;
-        steps.into_iter().map(|step| if let Step::Entry(index) = step { Told::Entry(ids[index].0) } else { Told::Gap }).collect()
+        steps
+            .into_iter()
+            .map(|step| if let Step::Entry(index) = step { Told::Entry(ids[index].0) } else { Told::Gap })
+            .collect()
     }
 }
 
@@ -96,6 +99,22 @@ fn what_was_trimmed_after_it_was_read_is_no_loss() {
     assert_eq!(stream.look(&mut tail, 9), []);
     stream.add(10);
     assert_eq!(stream.look(&mut tail, 9), [Entry(10)]);
+}
+
+#[test]
+fn who_begins_at_the_end_knows_that_nothing_was_there_before() {
+    let mut stream = stream(1..=5);
+    stream.delete(id(5));
+    let mut tail = Tail::end(&stream.info());
+    assert_eq!(tail.at(), id(5));
+    stream.add(6);
+    stream.trim(1);
+    assert_eq!(stream.look(&mut tail, 9), [Entry(6)]);
+    let (mut new, mut tail) = (Stream::default(), Tail::end(&Info::default()));
+    (1..=3).for_each(|at| new.add(at));
+    assert_eq!(new.look(&mut tail.clone(), 9), [Entry(1), Entry(2), Entry(3)]);
+    new.trim(1);
+    assert_eq!(new.look(&mut tail, 9), [Gap, Entry(3)]);
 }
 
 #[test]
@@ -203,7 +222,8 @@ fn nothing_is_lost_silently() {
 }
 
 fn check(seed: u64, told: &[Told], lost: &[u64]) {
-    let entries: Vec<u64> = told.iter().filter_map(|told| if let Entry(id) = told { Some(*id) } else { None }).collect();
+    let entries: Vec<u64> =
+        told.iter().filter_map(|told| if let Entry(id) = told { Some(*id) } else { None }).collect();
     assert!(entries.is_sorted_by(|a, b| a < b), "seed {seed}: {told:?}");
     for id in lost {
         assert!(!entries.contains(id));
