@@ -100,6 +100,34 @@ fn a_subscribe_catches_up_on_pages_that_are_fetched() {
 }
 
 #[test]
+fn a_subscribe_with_a_cursor_that_is_not_known_asks_the_store() {
+    let (redis, elsewhere) = (Redis::start(), Redis::start());
+    let foreign = cursor_now(&relay(&elsewhere));
+    let relay = relay(&redis);
+    publish(&relay, 3);
+    let mut session = WebSocket::connect(relay.public(), "/events?topic=t/0", &[]).unwrap().expect("it is let in");
+    let subscribe = json!({"type": "subscribe", "topics": ["t/1"], "after": foreign}).to_string();
+    let hears = |session: &mut WebSocket, expected: &[&str]| {
+        for kind in expected {
+            let said: Value = serde_json::from_str(&session.text()).unwrap();
+            let own = said["type"].as_str().or(said["topic"].as_str()).expect("a type or a topic");
+            assert_eq!((own, said["reason"].as_str().filter(|why| *why != "epoch")), (*kind, None), "{said}");
+        }
+    };
+    hears(&mut session, &["relay.open"]);
+    // What is said meanwhile waits for its turn.
+    session.say(&subscribe);
+    session.say(r#"{"type":"ping"}"#);
+    hears(&mut session, &["subscribed", "relay.gap", "pong"]);
+    redis.pause();
+    session.say(&subscribe);
+    hears(&mut session, &["error"]);
+    redis.resume();
+    publish(&relay, 2);
+    hears(&mut session, &["t/0", "t/1"]);
+}
+
+#[test]
 fn a_storm_reads_each_page_once() {
     let redis = Redis::start();
     let (one, other, mut published, cursors) = started_later(&redis);
