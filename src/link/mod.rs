@@ -5,19 +5,19 @@
 //! has read and written is of one life. Whoever meets an error says so ([`Link::failed`]), and the next asks a new one.
 
 mod connect;
+mod node;
 mod script;
 pub mod server;
 mod slots;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
-use tokio::time::Instant;
-
 pub use connect::Push;
+use node::Node;
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 pub use script::Script;
 use server::{Address, Server, Topology};
 use slots::Slots;
@@ -37,23 +37,10 @@ struct Inner {
     name: &'static str,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     slots: tokio::sync::Mutex<Slots>,
-    /// Why it could not connect the last time; none when it could.
+    /// Why it cannot be used; none if it can, as far as anybody knows.
     trouble: Mutex<Option<String>>,
-}
-
-/// One node, connected or not.
-struct Node {
-    address: Address,
-    wire: tokio::sync::Mutex<Tried>,
-    /// The wire that somebody found broken.
-    broken: AtomicU64,
-}
-
-/// What became of the last attempt.
-enum Tried {
-    Never,
-    Up(Wire),
-    Down { why: Down, until: Instant, pause: Duration },
+    /// Whom the Sentinels called the master last.
+    master: Mutex<Option<Address>>,
 }
 
 /// One connection to one Redis process.
@@ -63,8 +50,11 @@ pub struct Wire {
     pub connection: redis::aio::MultiplexedConnection,
     /// The process at the other end.
     pub run_id: Arc<str>,
+    /// Where it was asked for, and where it leads: these are different behind Sentinels.
     address: Address,
+    found: Address,
     number: u64,
+    closed: Arc<AtomicBool>,
 }
 
 /// Why a server cannot be used now, for people. It never has a password in it.
@@ -100,6 +90,11 @@ impl Order<'_> {
 }
 
 impl Wire {
+    /// Whether the other side is known to have closed it.
+    fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
     /// One command. `asking`: for a key that is on its way to this node.
     async fn send(&mut self, command: &Cmd, asking: bool) -> RedisResult<Value> {
         if !asking {
@@ -142,7 +137,14 @@ impl Link {
     /// Not connected yet. `name` says in the log what it is for.
     pub fn new(server: Server, name: &'static str) -> Link {
         let slots = tokio::sync::Mutex::new(Slots::new(&server));
-        Link(Arc::new(Inner { server, name, nodes: Mutex::default(), slots, trouble: Mutex::default() }))
+        Link(Arc::new(Inner {
+            server,
+            name,
+            nodes: Mutex::default(),
+            slots,
+            trouble: Mutex::default(),
+            master: Mutex::default(),
+        }))
     }
 
     /// Where it leads.
@@ -150,7 +152,7 @@ impl Link {
         &self.0.server
     }
 
-    /// Whether it could connect the last time it tried; else why not.
+    /// Why it cannot be used, as far as anybody knows.
     pub fn is_up(&self) -> Result<(), Down> {
         locked(&self.0.trouble).clone().map_or(Ok(()), |why| Err(Down(why)))
     }
@@ -159,7 +161,7 @@ impl Link {
     /// while it is known that there is none.
     pub async fn at(&self, key: &[u8]) -> Result<Wire, Down> {
         let node = self.node(self.locate(key).await?);
-        let up = self.shared(&node).await;
+        let up = node.shared(self).await;
         if up.is_err() && self.0.server.topology == Topology::Cluster {
             self.0.slots.lock().await.doubt(); // a node that is gone may have an heir
         }
@@ -177,7 +179,7 @@ impl Link {
         if made.is_err() && self.0.server.topology == Topology::Cluster {
             self.0.slots.lock().await.doubt();
         }
-        self.note(made.as_ref().err());
+        self.tried(&made);
         made
     }
 
@@ -193,6 +195,17 @@ impl Link {
         self.within(key, self.send(key, &Order::Command(command))).await
     }
 
+    /// The same with a command that fails whenever a write would: the link can be used exactly if it succeeds. Asked again
+    /// and again it finds what nobody else would; and who is the master, if Sentinels know.
+    pub async fn probe(&self, key: &[u8], command: &Cmd) -> Result<Value, Down> {
+        if let Some(master) = connect::master_now(&self.0.server).await {
+            *locked(&self.0.master) = Some(master);
+        }
+        let answer = self.call(key, command).await?;
+        self.note(None);
+        Ok(answer)
+    }
+
     /// Sends it to the owner of a key, or where that one says.
     async fn send(&self, key: &[u8], order: &Order<'_>) -> Result<Value, Down> {
         let mut last = Down("no node answered".to_owned());
@@ -200,7 +213,7 @@ impl Link {
         for _ in 0..REDIRECTIONS {
             let asking = asked.is_some();
             let mut wire = match asked.take() {
-                Some(address) => self.shared(&self.node(address)).await?,
+                Some(address) => self.node(address).shared(self).await?,
                 None => self.at(key).await?,
             };
             match order.send(&mut wire, asking).await {
@@ -217,6 +230,7 @@ impl Link {
                 }
             }
         }
+        self.note(Some(&last));
         Err(last)
     }
 
@@ -269,7 +283,7 @@ impl Link {
 
     /// This connection is not handed out any more.
     pub fn give_up(&self, wire: &Wire) {
-        self.node(wire.address.clone()).broken.fetch_max(wire.number, Relaxed);
+        self.node(wire.address.clone()).give_up(wire);
     }
 
     async fn locate(&self, key: &[u8]) -> Result<Address, Down> {
@@ -284,29 +298,21 @@ impl Link {
     }
 
     fn node(&self, address: Address) -> Arc<Node> {
-        let new = || Node { address: address.clone(), wire: Tried::Never.into(), broken: AtomicU64::new(0) };
-        locked(&self.0.nodes).entry(address.clone()).or_insert_with(|| Arc::new(new())).clone()
+        let mut nodes = locked(&self.0.nodes);
+        nodes.entry(address.clone()).or_insert_with(|| Arc::new(Node::new(address))).clone()
     }
 
-    async fn shared(&self, node: &Node) -> Result<Wire, Down> {
-        let mut tried = node.wire.lock().await;
-        let mut backoff = Backoff::default();
-        match &*tried {
-            Tried::Up(wire) if wire.number > node.broken.load(Relaxed) => return Ok(wire.clone()),
-            Tried::Down { why, until, .. } if Instant::now() < *until => return Err(why.clone()),
-            Tried::Down { pause, .. } => backoff = Backoff(*pause),
-            Tried::Never | Tried::Up(_) => {}
-        }
-        let made = connect::connect(&self.0.server, &node.address, None, self.0.server.timeout).await;
+    /// An attempt to connect ended so.
+    fn tried(&self, made: &Result<Wire, Down>) {
         self.note(made.as_ref().err());
-        *tried = match &made {
-            Ok(wire) => Tried::Up(wire.clone()),
-            Err(why) => {
-                let until = Instant::now() + backoff.next();
-                Tried::Down { why: why.clone(), until, pause: backoff.0 }
-            }
-        };
-        made
+        if let (Ok(wire), Topology::Sentinel { .. }) = (made, &self.0.server.topology) {
+            *locked(&self.0.master) = Some(wire.found.clone());
+        }
+    }
+
+    /// Whether the Sentinels call another the master by now. The old one may not know, and go on taking what will be lost.
+    pub fn is_stale(&self, wire: &Wire) -> bool {
+        locked(&self.0.master).as_ref().is_some_and(|master| *master != wire.found)
     }
 
     /// Says once that it is down, and once that it is up again.
