@@ -36,7 +36,8 @@ pub enum Turn {
 /// Where a new holder begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the first that was heard. Something was missed before it, or this is the very beginning.
+    /// With the first that was heard. Something was missed before it; or this is the very beginning, as far as anybody
+    /// knows: then it was only where the source is found to have appended something before.
     #[allow(missing_docs)]
     Afresh { gap: bool },
     /// Right after this.
@@ -50,8 +51,9 @@ pub enum Start {
 pub enum Work {
     /// To append these.
     Append(Vec<Heard>),
-    /// Up to here something is missing.
-    TellGap(Name),
+    /// Up to here something is missing; perhaps only where the source is known.
+    #[allow(missing_docs)]
+    TellGap { at: Name, if_known: bool },
     /// To ask the store: it must know what is done before more is, or it is to be told that we resign.
     Ask,
     /// Nothing.
@@ -85,6 +87,10 @@ pub struct Duty {
     begins_with_gap: bool,
     /// What was missed before one of the first so many stretches was missed before we held it.
     stretches: u64,
+    /// The gap that is owed is one only where the source is known.
+    if_known: bool,
+    /// It forgot everything before this lease.
+    emptied: bool,
     /// The store must know what is done before anything else is: or a successor would begin elsewhere.
     unsaid: bool,
 }
@@ -172,8 +178,7 @@ impl Duty {
             self.unsaid &= wish.done.is_none() || wish.done != self.fence.zip(self.done);
             return Turn::Stays;
         }
-        let follows = |last| lease.fence == last || lease.fence == last + 1 || !lease.known;
-        let ours = self.last.is_some_and(follows);
+        let ours = self.last.is_some_and(|last| last == lease.before || !lease.known);
         self.leave();
         self.fence = Some(lease.fence);
         self.last = self.fence;
@@ -183,6 +188,8 @@ impl Duty {
             Some(done) => Start::After(done),
             None => Start::Afresh { gap: true },
         };
+        // A store that knows nothing takes anything, also from one that slept since long ago; unless it is told a fence.
+        self.emptied = self.known && !lease.known && !self.alone;
         self.forgetful = false;
         Turn::Took(start)
     }
@@ -217,11 +224,16 @@ impl Duty {
 
     /// Where we begin, now that we hold it.
     pub fn start(&mut self, start: Start, ear: &Ear) {
-        self.unsaid = !matches!(start, Start::After(_));
+        self.unsaid = self.emptied || !matches!(start, Start::After(_));
+        self.if_known = match start {
+            Start::Afresh { gap } => !gap,
+            Start::After(_) => self.emptied,
+            Start::Beyond => false,
+        };
         self.done = match start {
+            Start::After(name) if self.emptied => Some(owing(name)),
             Start::After(name) => Some(name),
-            Start::Afresh { gap: false } => ear.ring.begun(),
-            Start::Afresh { gap: true } => ear.ring.begun().map(owing),
+            Start::Afresh { .. } => ear.ring.begun().map(owing),
             Start::Beyond => ear.ring.latest().map(owing),
         };
         self.stretches = ear.ring.stretches();
@@ -245,12 +257,12 @@ impl Duty {
             return Work::Ask;
         }
         if let Some(at) = self.done.filter(|done| owes(*done)) {
-            return Work::TellGap(paid(at));
+            return Work::TellGap { at: paid(at), if_known: self.if_known };
         }
         match ear.ring.next(self.done, most, bytes) {
             Next::These(these) => return Work::Append(these),
             Next::Gap { at, stretch } if !self.resigning && stretch <= self.stretches => {
-                (self.done, self.unsaid) = (Some(owing(at)), true);
+                (self.done, self.unsaid, self.if_known) = (Some(owing(at)), true, false);
                 return Work::Ask;
             }
             Next::Gap { .. } => self.resigning = true,

@@ -75,8 +75,8 @@ async fn step(feed: &Feed, holder: &mut Holder) -> bool {
                 last.into_iter().for_each(|last| holder.duty.appended(last));
             }
         }
-        Work::TellGap(at) => {
-            if holder.tell_gap(Some(at)).await {
+        Work::TellGap { at, if_known } => {
+            if holder.tell_gap(Some(at), if_known).await {
                 holder.duty.appended(at);
             }
         }

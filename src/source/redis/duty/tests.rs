@@ -26,7 +26,7 @@ fn at(count: u32) -> Name {
 }
 
 fn held(fence: u64, done: Option<Name>) -> Lease {
-    Lease { mine: false, fence, done, free_for: None, known: true }
+    Lease { mine: false, fence, before: fence, done, free_for: None, known: true }
 }
 
 fn free(fence: u64, done: Option<Name>) -> Lease {
@@ -34,16 +34,18 @@ fn free(fence: u64, done: Option<Name>) -> Lease {
 }
 
 fn mine(fence: u64, done: Option<Name>, known: bool) -> Lease {
-    Lease { mine: true, known, ..held(fence, done) }
+    Lease { mine: true, known, before: fence.saturating_sub(1), ..held(fence, done) }
 }
 
-const UNKNOWN: Lease = Lease { mine: false, fence: 0, done: None, free_for: Some(Duration::ZERO), known: false };
+const UNKNOWN: Lease =
+    Lease { mine: false, fence: 0, before: 0, done: None, free_for: Some(Duration::ZERO), known: false };
 
 /// [`Work`], with the first and the last count that it would append.
 #[derive(Debug, PartialEq, Eq)]
 enum Doing {
     Append(u32, u32),
     TellGap(Name),
+    TellIfKnown(Name),
     Ask,
     Rest,
 }
@@ -52,7 +54,8 @@ fn work(duty: &mut Duty, ear: &Ear) -> Doing {
     let count = |heard: &crate::source::redis::ring::Heard| heard.name.1 as u32;
     match duty.work(ear, usize::MAX, usize::MAX) {
         Work::Append(these) => Doing::Append(count(&these[0]), count(&these[these.len() - 1])),
-        Work::TellGap(at) => Doing::TellGap(at),
+        Work::TellGap { at, if_known: false } => Doing::TellGap(at),
+        Work::TellGap { at, if_known: true } => Doing::TellIfKnown(at),
         Work::Ask => Doing::Ask,
         Work::Rest => Doing::Rest,
     }
@@ -62,7 +65,9 @@ fn work(duty: &mut Duty, ear: &Ear) -> Doing {
 fn begin(duty: &mut Duty, ear: &mut Ear) {
     let now = Instant::now();
     assert_eq!(ask(duty, ear, now, true, mine(1, None, false)), Turn::Took(Start::Afresh { gap: false }));
-    assert_eq!(ask(duty, ear, now, true, mine(1, Some(at(0)), true)), Turn::Stays);
+    assert_eq!(ask(duty, ear, now, true, mine(1, Some(owing(at(0))), true)), Turn::Stays);
+    assert_eq!(work(duty, ear), Doing::TellIfKnown(at(0)));
+    duty.appended(at(0));
 }
 
 /// A gap: the store learns that it is owed before it is told, so that a successor tells it if we cannot.
@@ -93,7 +98,13 @@ fn the_very_first_begins_without_a_gap() {
     let (mut duty, mut ear, now) = (Duty::new(false), ear(2), Instant::now());
     assert_eq!(ask(&mut duty, &mut ear, now, true, mine(1, None, false)), Turn::Took(Start::Afresh { gap: false }));
     assert_eq!(work(&mut duty, &ear), Doing::Ask, "where it began");
-    assert_eq!(ask(&mut duty, &mut ear, now, true, mine(1, Some(at(0)), true)), Turn::Stays);
+    assert_eq!(ask(&mut duty, &mut ear, now, true, mine(1, Some(owing(at(0))), true)), Turn::Stays);
+    assert_eq!(
+        work(&mut duty, &ear),
+        Doing::TellIfKnown(at(0)),
+        "a store that was emptied may hold more than it knows"
+    );
+    duty.appended(at(0));
     assert_eq!(work(&mut duty, &ear), Doing::Append(1, 2));
     duty.appended(at(2));
     assert_eq!(work(&mut duty, &ear), Doing::Rest);
@@ -197,6 +208,14 @@ fn a_store_that_forgot_makes_nobody_append_twice() {
     ask(&mut duty, &mut ear, now + SECOND, false, UNKNOWN);
     let later = now + SECOND * 2;
     assert_eq!(ask(&mut duty, &mut ear, later, true, mine(1, None, false)), Turn::Took(Start::After(at(2))));
+    assert_eq!(work(&mut duty, &ear), Doing::Ask);
+    ask(&mut duty, &mut ear, later, true, mine(1, Some(owing(at(2))), true));
+    assert_eq!(
+        work(&mut duty, &ear),
+        Doing::TellIfKnown(at(2)),
+        "the new store must know the fence before anything else"
+    );
+    duty.appended(at(2));
     assert_eq!(work(&mut duty, &ear), Doing::Append(3, 3));
     // Who only watched does not.
     for forgotten in [UNKNOWN, free(1, Some(at(0)))] {
