@@ -11,6 +11,9 @@ use crate::stream::{Lease, Name};
 /// Who cannot prove that it heard everything leaves a free lease for so long to those who can.
 const GRACE: Duration = Duration::from_millis(1500);
 
+/// A lease that is not asked for again is free after this.
+pub const TTL: Duration = Duration::from_secs(3);
+
 /// What to ask the store for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
@@ -77,6 +80,8 @@ pub struct Duty {
     alone: bool,
     /// The fence under which we held it last, if nobody else did since.
     last: Option<u64>,
+    /// When the store said last that we do.
+    held: Option<Instant>,
     /// Seen free in each answer since.
     free: Option<Instant>,
     /// It is to be given back.
@@ -151,7 +156,7 @@ impl Duty {
         };
         self.forgetful |= went_back || self.known && !lease.known;
         let turn = match lease.mine {
-            true if wish.may_take => self.granted(wish, lease),
+            true if wish.may_take => self.granted(wish, lease, now),
             // A lease that nobody ever held, and that is ours unasked or although we give it back: there is no store.
             true if !lease.known => {
                 self.alone = true;
@@ -172,13 +177,17 @@ impl Duty {
         turn
     }
 
-    fn granted(&mut self, wish: Wish, lease: &Lease) -> Turn {
+    fn granted(&mut self, wish: Wish, lease: &Lease, now: Instant) -> Turn {
         self.free = None;
         if self.fence == Some(lease.fence) {
+            self.held = Some(now);
             self.unsaid &= wish.done.is_none() || wish.done != self.fence.zip(self.done);
             return Turn::Stays;
         }
-        let ours = self.last.is_some_and(|last| last == lease.before || !lease.known);
+        // What a store forgot somebody else may have held since ours ran out.
+        let lasts = self.held.is_some_and(|held| now.duration_since(held) < TTL);
+        let ours = self.last.is_some_and(|last| last == lease.before || !lease.known && (lasts || self.alone));
+        self.held = Some(now);
         self.leave();
         self.fence = Some(lease.fence);
         self.last = self.fence;

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::duty::{Duty, Turn, Wish};
+use super::duty::{Duty, TTL, Turn, Wish};
 use super::feed::Feed;
 use crate::event::Time;
 use crate::link::Backoff;
 use crate::stream::{Ask, Draft, Name, Origin, Refused};
 
-/// A lease that is not asked for again is free after this.
-const TTL: Duration = Duration::from_secs(3);
 /// A holder asks for it so often.
 const RENEWED: Duration = Duration::from_secs(1);
 /// The others look so often whether it is free, a little more or less.

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::duty::{Duty, Turn, Work};
+use super::duty::{Duty, TTL, Turn, Work};
 use super::ear::{Ear, News, Said};
 use super::name::{Run, of_one_run};
 use super::ring::Heard;
 use crate::stream::{Lease, Name};
 
-const TTL: Duration = Duration::from_secs(3);
 const PARTITIONS: usize = 2;
 
 /// What an application publishes to, and the clock of our markers.
