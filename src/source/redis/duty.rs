@@ -256,13 +256,15 @@ impl Duty {
     }
 
     /// What to do next, as the holder: at most so many messages, and not much more than so many bytes.
-    pub fn work(&mut self, ear: &Ear, most: usize, bytes: usize) -> Work {
+    pub fn work(&mut self, ear: &Ear, now: Instant, (most, bytes): (usize, usize)) -> Work {
         if self.fence.is_none() {
             return Work::Rest;
         }
         // Who missed something while it held the lease gives it back, because somebody else may have heard all.
         self.resigning |= !ear.is_hearing();
-        if self.unsaid {
+        // A lease that ran out is perhaps another one's. (An append would be refused then; unless the store forgot that.)
+        let ran_out = self.held.is_none_or(|held| now.duration_since(held) >= TTL);
+        if self.unsaid || ran_out {
             return Work::Ask;
         }
         if let Some(at) = self.done.filter(|done| owes(*done)) {
