@@ -80,6 +80,8 @@ pub struct Duty {
     alone: bool,
     /// The fence under which we held it last, if nobody else did since.
     last: Option<u64>,
+    /// The number of the lease that was heard of last.
+    fences: u64,
     /// When the store said last that we do.
     held: Option<Instant>,
     /// Seen free in each answer since.
@@ -154,9 +156,12 @@ impl Duty {
             (Some(said), Some(done)) => is_after(paid(said), paid(done)),
             (said, done) => said.is_some() && done.is_none(),
         };
-        self.forgetful |= went_back || self.known && !lease.known;
+        // Its numbers rise: a lower one is of a store that does not know of the last one.
+        let forgot = self.known && !lease.known || lease.before < self.fences;
+        self.fences = lease.fence;
+        self.forgetful |= went_back || forgot;
         let turn = match lease.mine {
-            true if wish.may_take => self.granted(wish, lease, now),
+            true if wish.may_take => self.granted(wish, lease, now, forgot),
             // A lease that nobody ever held, and that is ours unasked or although we give it back: there is no store.
             true if !lease.known => {
                 self.alone = true;
@@ -177,7 +182,7 @@ impl Duty {
         turn
     }
 
-    fn granted(&mut self, wish: Wish, lease: &Lease, now: Instant) -> Turn {
+    fn granted(&mut self, wish: Wish, lease: &Lease, now: Instant, forgot: bool) -> Turn {
         self.free = None;
         if self.fence == Some(lease.fence) {
             self.held = Some(now);
@@ -186,7 +191,7 @@ impl Duty {
         }
         // What a store forgot somebody else may have held since ours ran out.
         let lasts = self.held.is_some_and(|held| now.duration_since(held) < TTL);
-        let ours = self.last.is_some_and(|last| last == lease.before || !lease.known && (lasts || self.alone));
+        let ours = self.last.is_some_and(|last| last == lease.before || forgot && (lasts || self.alone));
         self.held = Some(now);
         self.leave();
         self.fence = Some(lease.fence);
@@ -198,7 +203,7 @@ impl Duty {
             None => Start::Afresh { gap: true },
         };
         // A store that knows nothing takes anything, also from one that slept since long ago; unless it is told a fence.
-        self.emptied = self.known && !lease.known && !self.alone;
+        self.emptied = forgot && !self.alone;
         self.forgetful = false;
         Turn::Took(start)
     }

@@ -87,6 +87,7 @@ struct World {
     strikes: BTreeMap<&'static str, usize>,
     /// What a replica of the store has.
     past: Past,
+    failed_over: bool,
 }
 
 impl Log {
@@ -216,6 +217,7 @@ impl World {
             begun: None,
             strikes: BTreeMap::new(),
             past: Past::default(),
+            failed_over: false,
         }
     }
 
@@ -294,10 +296,10 @@ impl World {
         }
     }
 
-    /// One fault. (A store that goes back in time while one who held the lease in that time sleeps, and does not know that
-    /// another one took it, is more than can be told apart.)
+    /// One fault. (A store that goes back in time twice, or while somebody sleeps who held the lease then, leaves two who
+    /// think that they hold it: that is more than can be told apart.)
     fn strike(&mut self, me: usize) {
-        let all_awake = self.instances.iter().all(|one| !one.stopped);
+        let fails_over = !self.failed_over && self.instances.iter().all(|one| !one.stopped);
         let one = &mut self.instances[me];
         let name = match self.random.u8(..14) {
             0 | 1 => {
@@ -334,11 +336,11 @@ impl World {
                 self.pass(TTL);
                 "time"
             }
-            10 if all_awake => {
+            10 if fails_over => {
                 self.fail_over(&Past::default());
                 "store emptied"
             }
-            11 if all_awake => {
+            11 if fails_over => {
                 let past = std::mem::take(&mut self.past);
                 self.fail_over(&past);
                 "store failed over"
@@ -362,6 +364,7 @@ impl World {
 
     /// Another one is the store, and knows no more than this. What was on its way to the old one is lost.
     fn fail_over(&mut self, past: &Past) {
+        self.failed_over = true;
         self.store.forget(past);
         self.past = self.store.past();
         self.instances.iter_mut().for_each(|one| one.sent = None);

@@ -86,6 +86,8 @@ fn owe(duty: &mut Duty, ear: &mut Ear, now: Instant, fence: u64, at: Name) {
 fn ask(duty: &mut Duty, ear: &mut Ear, now: Instant, may_take: bool, lease: Lease) -> Turn {
     let wish = duty.wish(now, ear.is_hearing(), |name| ear.proves(name));
     assert_eq!(wish.may_take, may_take, "{wish:?} of {duty:?}");
+    let before = if duty.fence() == Some(lease.fence) { lease.fence } else { lease.before };
+    let lease = Lease { before, ..lease };
     let turn = duty.answered(wish, &lease, now);
     if let Turn::Took(start) = turn {
         duty.start(start, ear);
