@@ -9,10 +9,10 @@ use crate::redis::tls::Tls;
 use crate::redis::{Cluster, Redis, Reply, Sentinel, Setup};
 
 /// What an instance that keeps its streams in Redis needs to be allowed, with the prefix `relay`. Not more: a test counts
-/// what is used. (In a Cluster `+cluster|slots +asking` as well; for `[[source.redis]]` what it reads from.)
-const LEAST: &str = "resetkeys resetchannels ~relay:* &relay:* -@all +info +ping +get +set +xread +publish +subscribe \
-                     +evalsha +eval +time +persist +pexpire +hget +hgetall +hmget +hset +hdel +xadd +xtrim +xrange \
-                     +xrevrange +zadd +zrem +zcard +zrange +zrangebyscore +zpopmin";
+/// what is used; and the README says the same. (In a Cluster `+cluster|slots +asking` as well; for `[[source.redis]]` what it reads from.)
+pub const LEAST: &str = "resetkeys resetchannels ~relay:* &relay:* -@all +info +ping +get +set +xread +publish \
+                         +subscribe +evalsha +eval +time +persist +pexpire +hget +hgetall +hmget +hset +hdel +xadd \
+                         +xtrim +xrange +xrevrange +zadd +zrem +zcard +zrange +zrangebyscore +zpopmin";
 
 /// A live stream; one that keeps last values, some of which are cleared, with an age; and the built-in one without an age.
 const EVERYTHING: &str = r#"

@@ -8,6 +8,7 @@ use super::{blocks, chapter, spans};
 use crate::client::feed::{Feed, Item, Transport};
 use crate::client::http;
 use crate::harness::{Relay, config, until};
+use crate::outage::doors::LEAST;
 use crate::redis::{Redis, Setup};
 
 const CHAPTER: &str = "Several instances";
@@ -16,9 +17,9 @@ const CHAPTER: &str = "Several instances";
 fn every_url_it_shows_is_one() {
     let urls: BTreeSet<&str> = spans().filter(|span| span.contains("://") && span.contains("redis")).collect();
     for url in &urls {
-        // A scheme alone is that of an address.
-        let whole =
-            if url.ends_with("://") { format!("{url}host/name") } else { url.replace("PORT", "7").replace("DB", "1") };
+        // A scheme alone is that of an address, which behind Sentinels has a name.
+        let behind = if url.contains("sentinel") { "host/name" } else { "host" };
+        let whole = url.replace("PORT", "7").replace("DB", "1") + if url.ends_with("://") { behind } else { "" };
         Server::parse(&whole).unwrap_or_else(|wrong| panic!("{url}: {wrong}"));
     }
     assert_eq!(urls.len(), 7, "{urls:?}");
@@ -85,7 +86,10 @@ fn use_everything(redis: &Redis, relay: &Relay) {
 fn the_least_rights_it_names_suffice() {
     let line = blocks(chapter(CHAPTER)).into_iter().find(|block| block.text.starts_with("ACL SETUSER"));
     let line = line.expect("a line of rights").text;
-    let rules = line.split_once(">PASSWORD").expect("rules follow").1.split_whitespace().collect::<Vec<_>>().join(" ");
+    let rights = |rules: &str| rules.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+    let rules = line.split_once(">PASSWORD").expect("rules follow").1;
+    assert_eq!(rights(rules), rights(LEAST), "what is used is counted there");
+    let rules = rules.split_whitespace().collect::<Vec<_>>().join(" ");
     // What applications' channels and streams take besides; not what Clusters do.
     let more = spans().filter(|span| span.starts_with(['&', '~']) && span.contains(" +"));
     let more = more.collect::<Vec<_>>().join(" ");
