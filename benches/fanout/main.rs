@@ -11,15 +11,20 @@
 //! an event was lost, doubled or out of order; a missed target is only reported.
 #![forbid(unsafe_code)]
 
+mod config;
 mod floor;
 mod frames;
 mod load;
 mod machine;
 mod publish;
+mod redis;
+mod resp;
 mod rows;
+mod scene;
 mod server;
 mod subscribe;
 mod table;
+mod way;
 
 use std::process::ExitCode;
 
@@ -72,6 +77,7 @@ impl Arguments {
 fn compare(arguments: &Arguments) -> Result<bool> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     machine::pin_self(cores)?;
+    server::forget_log()?;
     let scale = if arguments.quick { Scale::QUICK } else { Scale::FULL };
     let mut table = Table::new(cores, scale.runs);
     for row in rows::ALL.iter().filter(|row| arguments.wants(row)) {
