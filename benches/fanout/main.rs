@@ -1,10 +1,12 @@
 //! The fan-out bench: the real relay and, beside it in the same run, a floor that does one `write()` of a ready frame
-//! per session and event and nothing else. Both are pinned to one core, the load generator to another.
+//! per session and event and nothing else. Both are pinned to one core, the load generator to another. Rows named
+//! `redis-…` have a redis-server of their own beside the load generator, through which events come, or which keeps them.
 //!
 //! ```text
 //! cargo bench --bench fanout                     every row, medians of three runs
 //! cargo bench --bench fanout -- --quick          one short run of every row
 //! cargo bench --bench fanout -- ws-cpu idle-ws   only rows whose names contain one of these
+//! cargo bench --bench fanout -- redis            only those with a Redis
 //! ```
 //!
 //! `RELAY_BIN` names another binary. Absolute figures mean little; ratios taken in one run do. The exit code is 1 when

@@ -111,6 +111,14 @@ impl Redis {
     }
 }
 
+/// What is installed, for the table's head.
+pub fn version() -> String {
+    let said = Command::new("redis-server").arg("--version").output();
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let version = said.split_whitespace().find_map(|word| word.strip_prefix("v="));
+    version.map_or("no Redis".to_owned(), |version| format!("Redis {version}"))
+}
+
 impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.kill();

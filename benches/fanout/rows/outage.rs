@@ -57,9 +57,9 @@ pub fn redis_killed(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let back = Instant::now();
     raw.talk = redis.talk()?;
     let reading = raw.until_heard(load, back)?;
-    let mut note = raw.check(load)?;
     server.wait_ready()?;
-    note += &format!("; {away:?} away; /readyz 200 again after {:.2} s at most", back.elapsed().as_secs_f64());
+    let ready = back.elapsed().as_secs_f64();
+    let note = format!("{}; {away:?} away; /readyz 200 again within {ready:.2} s", raw.check(load)?);
     let stayed = format!("{SESSIONS} sessions stayed");
     Ok(vec![Reading { value: turned, note: stayed }, Reading { value: reading, note }])
 }
