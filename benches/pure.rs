@@ -63,7 +63,7 @@ fn pattern(text: &str) -> Pattern {
 
 fn event(payload: &str) -> Event {
     Event {
-        place: Place::new("alerts".into(), 0).into(),
+        place: Place::new("alerts".into(), 0, false).into(),
         epoch: Epoch(937_557),
         position: 1_042_000,
         topic: Topic::new("alerts/critical").expect("a topic"),

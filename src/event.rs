@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::topic::Topic;
+use crate::topic::{Pattern, Topic};
 
 /// RFC 3339 writes years with four digits; what lies beyond is written as the last millisecond of 9999.
 const LAST_MILLISECOND: u64 = 253_402_300_799_999;
@@ -24,6 +24,8 @@ pub enum Kind {
     Text,
     /// Anything else.
     Binary,
+    /// No event: here some are missing, because a source lost them. The payload is a JSON list of the patterns concerned.
+    Gap,
 }
 
 /// What happened, as bytes.
@@ -52,6 +54,8 @@ pub struct Place {
     pub partition: u32,
     /// A short hash of both (`alerts` alone for partition 0, `alerts/2`): stable across processes and releases.
     pub hash: u32,
+    /// No log at all: what lies here has no id, and no cursor knows of it.
+    pub live: bool,
 }
 
 /// One event in its place. Cheap to share, never changed.
@@ -114,12 +118,12 @@ impl fmt::Display for Epoch {
 
 impl Place {
     /// A partition of a stream, with its hash.
-    pub fn new(stream: Arc<str>, partition: u32) -> Place {
+    pub fn new(stream: Arc<str>, partition: u32, live: bool) -> Place {
         let hash = match partition {
             0 => fnv1a(stream.as_bytes()),
             n => fnv1a(format!("{stream}/{n}").as_bytes()),
         };
-        Place { stream, partition, hash }
+        Place { stream, partition, hash, live }
     }
 }
 
@@ -127,11 +131,7 @@ impl Event {
     /// `alerts-k3f9-1042`, appended to `out`. Partitions of a stream have epochs of their own, so the id names one
     /// event without the partition's number.
     pub fn write_id(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.place.stream.as_bytes());
-        out.push(b'-');
-        self.epoch.write(out);
-        out.push(b'-');
-        write_digits(self.position, 10, out);
+        write_id(&self.place, self.epoch, self.position, out);
     }
 
     /// The payload parsed, if it is JSON.
@@ -139,12 +139,31 @@ impl Event {
         (self.payload.kind == Kind::Json).then(|| serde_json::from_slice(&self.payload.bytes).ok()).flatten()
     }
 
-    /// The id as text.
-    pub fn id(&self) -> String {
-        let mut id = Vec::with_capacity(self.place.stream.len() + 29);
-        self.write_id(&mut id);
-        String::from_utf8(id).expect("a stream's name is UTF-8 and the rest is digits")
+    /// The patterns under which events are missing here, if this is a gap of a source.
+    pub fn lost(&self) -> Option<Vec<Pattern>> {
+        let list = || serde_json::from_slice::<Vec<String>>(&self.payload.bytes).unwrap_or_default();
+        (self.payload.kind == Kind::Gap).then(|| list().iter().filter_map(|text| Pattern::new(text).ok()).collect())
     }
+
+    /// The id as text; of a live stream there is none.
+    pub fn id(&self) -> String {
+        id(&self.place, self.epoch, self.position)
+    }
+}
+
+/// The id of the event that stands there.
+pub fn id(place: &Place, epoch: Epoch, position: u64) -> String {
+    let mut id = Vec::with_capacity(place.stream.len() + 29);
+    write_id(place, epoch, position, &mut id);
+    String::from_utf8(id).expect("a stream's name is UTF-8 and the rest is digits")
+}
+
+fn write_id(place: &Place, epoch: Epoch, position: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(place.stream.as_bytes());
+    out.push(b'-');
+    epoch.write(out);
+    out.push(b'-');
+    write_digits(position, 10, out);
 }
 
 /// The Gregorian date of a day since 1970, by counting in years that begin in March, so that the leap day is the last
@@ -256,7 +275,7 @@ mod tests {
     #[test]
     fn an_id_names_stream_epoch_position() {
         let event = |epoch, position| Event {
-            place: Arc::new(Place::new("alerts".into(), 3)),
+            place: Arc::new(Place::new("alerts".into(), 3, false)),
             epoch: Epoch(epoch),
             position,
             topic: Topic::new("alerts/critical").unwrap(),
@@ -273,8 +292,8 @@ mod tests {
         for (stream, partition, expected) in
             [("", 0, 0x811c_9dc5), ("a", 0, 0xe40c_292c), ("foobar", 0, 0xbf9c_f968), ("alerts", 0, fnv1a(b"alerts"))]
         {
-            assert_eq!(Place::new(stream.into(), partition).hash, expected, "{stream} {partition}");
+            assert_eq!(Place::new(stream.into(), partition, false).hash, expected, "{stream} {partition}");
         }
-        assert_eq!(Place::new("alerts".into(), 2).hash, fnv1a(b"alerts/2"));
+        assert_eq!(Place::new("alerts".into(), 2, false).hash, fnv1a(b"alerts/2"));
     }
 }

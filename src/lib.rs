@@ -14,6 +14,7 @@
 //!   sockets, finds who hears an event, encodes it once, writes.
 //! * [`session`] is what one subscriber asked for: its backlog, commands, pace.
 //! * [`wire`] is bytes: frames in, frames out. It knows no socket.
+//! * [`link`] keeps connections to Redis servers, for streams kept there and for sources that read from there.
 //! * [`gate`] says who may come in; [`http`] speaks HTTP until a socket is handed to the hub.
 //! * [`app`] is the only file that knows all others: build, bind, watch, reload, drain.
 //!
@@ -30,7 +31,7 @@
 //! client's address behind trusted proxies. **Close**: why a session ended. **Instance**: one running process.
 //! **Reach**: the partitions that an endpoint's `allow` can touch. **Audience**: the sessions of one shard that hear the
 //! same events in the same form, so that matching and encoding happen once for all of them. **Backlog**: what a session
-//! still has to be sent before it is live.
+//! still has to be sent before it is live. **Link**: a supervised connection to a Redis server.
 #![forbid(unsafe_code)]
 
 pub mod app;
@@ -41,7 +42,9 @@ pub mod event;
 pub mod gate;
 pub mod http;
 pub mod hub;
+pub mod link;
 pub mod metrics;
+pub mod secret;
 pub mod select;
 pub mod session;
 pub mod source;

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Engine, Loaded, Redis};
 use crate::event::Time;
 use crate::gate::limits::{self, Limits};
 use crate::http::listen::Passed;
@@ -24,7 +24,7 @@ use crate::hub::Hub;
 use crate::hub::mail::{Publish, Settings};
 use crate::metrics::Metrics;
 use crate::source::command;
-use crate::stream::Streams;
+use crate::stream::{self, Streams};
 use reload::Running;
 use watch::Watched;
 
@@ -56,9 +56,12 @@ async fn serve(watched: Option<Watched>, loaded: Loaded, files: usize) -> anyhow
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let site = build(&loaded.config, files)?;
     let bound = listeners::bind_all(&loaded.config, &mut passed)?;
+    let patience = loaded.config.redis.server.timeout;
     let mut running = Running::new(site.clone(), loaded, files);
     // Before anybody hears `ready`: until it is caught, SIGHUP ends the process.
     let mut changes = watch::changes(watched)?;
+    // What is in the store is found before anybody asks for it; a store that is away keeps nobody from starting.
+    site.streams.opened(patience).await;
     running.listen(bound);
     running.announce();
     running.invite();
@@ -92,7 +95,7 @@ fn build(config: &Config, files: usize) -> anyhow::Result<Arc<Site>> {
     let shards = std::thread::available_parallelism().map_or(1, usize::from);
     let metrics = Metrics::new(shards, Time::now());
     metrics.set_file_limit(files as u64);
-    let streams = Arc::new(Streams::new(config.streams.clone(), config.store.memory, shards));
+    let streams = streams(config, shards);
     let publish: Publish = Arc::new(command::start(streams.clone()));
     let hub = Hub::start(&streams, &metrics, &Arc::new(settings(config)), &publish)?;
     Ok(Arc::new(Site {
@@ -105,6 +108,19 @@ fn build(config: &Config, files: usize) -> anyhow::Result<Arc<Site>> {
         requests: 0.into(),
         warned: false.into(),
     }))
+}
+
+/// Where events are kept.
+fn streams(config: &Config, shards: usize) -> Arc<Streams> {
+    let (settings, memory) = (config.streams.clone(), config.store.memory);
+    match config.store.engine {
+        Engine::Memory => Arc::new(Streams::new(settings, memory, shards)),
+        Engine::Redis => {
+            let Redis { server, prefix } = config.redis.clone();
+            let store = stream::redis::Settings { server, prefix, own_clock: true };
+            Streams::in_redis(settings, memory, shards, store)
+        }
+    }
 }
 
 /// What sessions are held to.

@@ -19,8 +19,13 @@ fn contents(config: &Config) -> String {
     let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     let built_in = !config.streams.iter().any(|stream| &*stream.name == BUILT_IN);
     let streams = config.streams.len() + usize::from(built_in);
+    // Most files have none, and then there is nothing to say about them.
+    let redis = match config.redis_sources.len() {
+        0 => String::new(),
+        some => format!(", {}", counted(some, "Redis source")),
+    };
     format!(
-        "fine, {}, {}, {}",
+        "fine, {}{redis}, {}, {}",
         counted(config.webhooks.len(), "webhook"),
         counted(streams, "stream"),
         counted(config.endpoints.len(), "endpoint")
@@ -39,5 +44,6 @@ mod tests {
         check("", "fine, 0 webhooks, 1 stream, 0 endpoints");
         let file = "[[endpoint]]\npath = \"/a\"\ntopics = [\"a\"]\n[[stream]]\nname = \"b\"\ntopics = [\"b\"]\n";
         check(file, "fine, 0 webhooks, 2 streams, 1 endpoint");
+        check("[[source.redis]]\nchannels = \"a\"", "fine, 0 webhooks, 1 Redis source, 1 stream, 0 endpoints");
     }
 }

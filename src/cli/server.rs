@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use relay::http::listen::Address;
-use relay::source::verify::{Secret, Verify};
+use relay::secret::Secret;
+use relay::source::verify::Verify;
 use tokio::net::{TcpStream, UnixStream};
 
 /// From the first byte sent to the head of the answer. (An append waits for nothing that takes longer.)

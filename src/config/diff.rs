@@ -5,9 +5,9 @@
 
 use std::fmt;
 
-use super::{Admin, Config, Limits, Loaded, Mistake, Mistakes, Server, Store};
+use super::{Admin, Config, Engine, Limits, Loaded, Mistake, Mistakes, Redis, Server, Store};
 use crate::http::listen::Address;
-use crate::{session::endpoint, stream};
+use crate::{link, session::endpoint, stream};
 
 /// What to do, if the change as a whole is possible without a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Changes {
     pub streams: bool,
     /// The whole list.
     pub webhooks: bool,
+    /// The whole list, known by what they read and from where.
+    pub redis_sources: bool,
     /// Known by their first path.
     pub endpoints: Endpoints,
 }
@@ -59,7 +61,7 @@ pub fn diff(old: &Loaded, new: &Loaded) -> Result<Changes, Mistakes> {
         let help = "change it back, or restart; until then the old file applies, whole".to_owned();
         refused.push(Mistake { key, place, message: message.to_owned(), help });
     };
-    let Config { server, admin, limits, store, streams, webhooks, endpoints } = &old.config;
+    let Config { server, admin, limits, store, redis: _, streams, webhooks, redis_sources, endpoints } = &old.config;
     let (public, server) = diff_server(server, &new.config.server);
     let Admin { listen } = admin;
     let admin = diff_addresses(listen, &new.config.admin.listen);
@@ -68,8 +70,14 @@ pub fn diff(old: &Loaded, new: &Loaded) -> Result<Changes, Mistakes> {
             refuse(key.to_owned(), "passed sockets come and go with the process only");
         }
     }
-    for name in repartitioned(streams, &new.config.streams) {
-        refuse(format!("stream.{name}.partitions"), "cannot change while the stream has events in their order");
+    if store.engine != new.config.store.engine {
+        refuse("store.engine".to_owned(), "cannot change while events are kept there");
+    }
+    for key in moved(&old.config, &new.config) {
+        refuse(key.to_owned(), "cannot change while Redis is in use");
+    }
+    for (name, key, why) in cut_anew(streams, &new.config.streams) {
+        refuse(format!("stream.{name}.{key}"), why);
     }
     let changes = Changes {
         public,
@@ -79,6 +87,7 @@ pub fn diff(old: &Loaded, new: &Loaded) -> Result<Changes, Mistakes> {
         store: store_differs(store, &new.config.store),
         streams: *streams != new.config.streams,
         webhooks: *webhooks != new.config.webhooks,
+        redis_sources: *redis_sources != new.config.redis_sources,
         endpoints: diff_endpoints(endpoints, &new.config.endpoints),
     };
     match refused.is_empty() {
@@ -108,16 +117,42 @@ fn limits_differ(old: &Limits, new: &Limits) -> bool {
 }
 
 fn store_differs(old: &Store, new: &Store) -> bool {
-    let Store { memory } = old;
+    let Store { engine: _, memory } = old;
     *memory != new.memory
 }
 
-/// Streams that are in both and would be cut anew. All else about a stream applies in place.
-fn repartitioned<'s>(old: &'s [stream::Settings], new: &'s [stream::Settings]) -> impl Iterator<Item = &'s str> {
-    old.iter().filter_map(|old| {
-        let stream::Settings { name, partitions, topics: _, max_events: _, max_age: _, retain: _, clear: _ } = old;
-        let same = new.iter().find(|new| new.name == *name)?;
-        (same.partitions != *partitions).then_some(&**name)
+/// Keys of `[redis]`, if something uses it before and after.
+fn moved(old: &Config, new: &Config) -> impl Iterator<Item = &'static str> {
+    let used = |config: &Config| config.store.engine == Engine::Redis || !config.redis_sources.is_empty();
+    let Redis { server, prefix } = &old.redis;
+    // All but these two is said by its URL.
+    let link::server::Server { ca, timeout, topology: _, addresses: _, tls: _, user: _, password: _, database: _ } =
+        server;
+    let by_url = link::server::Server { ca: ca.clone(), timeout: *timeout, ..new.redis.server.clone() };
+    let keys = [
+        ("redis.url", by_url != *server),
+        ("redis.prefix", *prefix != new.redis.prefix),
+        ("redis.timeout", *timeout != new.redis.server.timeout),
+        ("redis.ca", *ca != new.redis.server.ca),
+    ];
+    let both_use_it = used(old) && used(new);
+    keys.into_iter().filter(move |(_, differs)| both_use_it && *differs).map(|(key, _)| key)
+}
+
+/// Streams that are in both and would be cut anew: the key that says so, and why not. All else applies in place.
+fn cut_anew<'s>(
+    old: &'s [stream::Settings],
+    new: &'s [stream::Settings],
+) -> impl Iterator<Item = (&'s str, &'static str, &'static str)> {
+    let both = old.iter().filter_map(|old| Some((old, new.iter().find(|new| new.name == old.name)?)));
+    both.flat_map(|(old, new)| {
+        let stream::Settings { name, partitions, live, topics: _, max_events: _, max_age: _, retain: _, clear: _ } =
+            old;
+        let keys = [
+            (*partitions != new.partitions, "partitions", "cannot change while the stream has events in their order"),
+            (*live != new.live, "live", "a stream cannot win or lose its log while somebody reads it"),
+        ];
+        keys.into_iter().filter(|(differs, ..)| *differs).map(move |(_, key, why)| (&**name, key, why))
     })
 }
 
@@ -175,7 +210,7 @@ fn difference(old: &endpoint::Settings, new: &endpoint::Settings) -> Difference 
 /// One line for the log.
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Changes { public, admin, server, limits, store, streams, webhooks, endpoints } = self;
+        let Changes { public, admin, server, limits, store, streams, webhooks, redis_sources, endpoints } = self;
         let Endpoints { added, removed, closed, changed } = endpoints;
         let addresses = |list: &[Address]| list.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
         let named = [
@@ -188,8 +223,14 @@ impl fmt::Display for Changes {
             ("endpoints whose sessions reconnect:", closed.join(", ")),
             ("endpoints changed in place:", changed.join(", ")),
         ];
-        let whole =
-            [(server, "server"), (limits, "limits"), (store, "store"), (streams, "streams"), (webhooks, "webhooks")];
+        let whole = [
+            (server, "server"),
+            (limits, "limits"),
+            (store, "store"),
+            (streams, "streams"),
+            (webhooks, "webhooks"),
+            (redis_sources, "Redis sources"),
+        ];
         let named = named.iter().filter(|(_, list)| !list.is_empty()).map(|(what, list)| format!("{what} {list}"));
         let whole = whole.iter().filter(|(changed, _)| **changed).map(|(_, what)| format!("{what} changed"));
         let parts: Vec<String> = named.chain(whole).collect();

@@ -5,6 +5,8 @@ pub mod diff;
 mod endpoint;
 mod mistake;
 mod reader;
+mod redis;
+mod secret;
 mod server;
 mod source;
 mod stream;
@@ -29,6 +31,9 @@ use value::{Kind, table, tables};
 /// The quickstart, compiled in.
 pub const EMBEDDED: &str = include_str!("../../relay.toml");
 
+/// A line with one of these may have a secret in it.
+const SECRET_KEYS: [&str; 6] = ["verify", "bearer", "password", "value", "url", "://"];
+
 /// What code may use, whole and checked.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
@@ -37,9 +42,11 @@ pub struct Config {
     pub admin: Admin,
     pub limits: Limits,
     pub store: Store,
+    pub redis: Redis,
     /// The last is `events`, built in unless the file has one.
     pub streams: Vec<crate::stream::Settings>,
     pub webhooks: Vec<(PathPattern, crate::source::webhook::Settings)>,
+    pub redis_sources: Vec<crate::source::redis::Settings>,
     pub endpoints: Vec<crate::session::endpoint::Settings>,
 }
 
@@ -76,7 +83,25 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct Store {
+    pub engine: Engine,
     pub memory: u64,
+}
+
+/// Where events are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Engine {
+    Memory,
+    Redis,
+}
+
+/// `[redis]`: of the store, and of sources that name no other.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct Redis {
+    pub server: crate::link::server::Server,
+    /// Of every key and channel that is Relay's own.
+    pub prefix: String,
 }
 
 /// A file that was read, with the places that a reload may have to point at.
@@ -122,6 +147,7 @@ pub fn load(text: &str, name: &str) -> Result<Loaded, Mistakes> {
     let readable = keep_syntax_errors(&reader, text, errors);
     // A key is not missing, nor another unknown, because a bracket is.
     let config = readable.then(|| {
+        secret::hide_urls(&reader, document.get_ref());
         let mut table = Table::new(&reader, "the file", 0..0, Some(document.get_ref()));
         let config = root(&mut table);
         table.finish();
@@ -153,13 +179,21 @@ fn keep_syntax_errors(reader: &Reader, text: &str, errors: Vec<toml::de::Error>)
         let end = lines.end(line);
         let shown = &text[lines.end(line - 1)..end];
         // Nothing tells here what is a secret, so what might be one is not shown.
-        if !shown.contains('=') || ["verify", "bearer", "password", "value"].iter().any(|key| shown.contains(key)) {
-            let quote = shown.find(['"', '\'']).unwrap_or(shown.len());
-            reader.secret(end - shown.len() + quote..end);
+        if !shown.contains('=') || SECRET_KEYS.iter().any(|key| shown.contains(key)) {
+            reader.secret(end - shown.len() + start_of_value(shown)..end);
         }
         reader.wrong(span, error.message().to_owned());
     }
     readable
+}
+
+/// Where on a line what may be a secret begins. It may have lost its quotes; the head of a table is none.
+fn start_of_value(line: &str) -> usize {
+    match line.find(['"', '\'', '=']) {
+        Some(at) => at + usize::from(line[at..].starts_with('=')),
+        None if line.trim_start().starts_with('[') => line.len(),
+        None => 0,
+    }
 }
 
 fn root(table: &mut Table<'_>) -> Option<Config> {
@@ -167,6 +201,7 @@ fn root(table: &mut Table<'_>) -> Option<Config> {
     let admin = section(table, "admin", self::table("[admin]", server::admin), "where operators look");
     let limits = section(table, "limits", self::table("[limits]", server::limits), "what nobody can exceed");
     let store = section(table, "store", self::table("[store]", server::store), "where events are kept");
+    let redis = section(table, "redis", self::table("[redis]", redis::redis), "the Redis of the store and of sources");
     let doc =
         "an ordered, bounded log of events; the first whose topics match wins, a built-in last one, events, takes **";
     let earlier = stream::Earlier::default();
@@ -175,16 +210,27 @@ fn root(table: &mut Table<'_>) -> Option<Config> {
     if streams.iter().all(|stream| *stream.name != *stream::LAST) {
         streams.push(stream::last());
     }
-    let webhooks = self::table("[source]", |table| {
-        let kind = tables("[[source.webhook]]", source::webhook);
-        Some(table.or("webhook", "[]", kind, "events that are POSTed"))
-    });
-    let webhooks = section(table, "source", webhooks, "where events enter");
+    let (webhooks, redis_sources) = section(table, "source", sources(&redis), "where events enter");
     let most = limits.gate.connections_per_ip;
     let endpoints = tables("[[endpoint]]", move |table| endpoint::endpoint(table, most));
     let endpoints = table.or("endpoint", "[]", endpoints, "a public path where subscribers connect");
     check_addresses(table.reader(), &server, &admin);
-    Some(Config { server, admin, limits, store, streams, webhooks, endpoints })
+    Some(Config { server, admin, limits, store, redis, streams, webhooks, redis_sources, endpoints })
+}
+
+type Sources = (Vec<(PathPattern, crate::source::webhook::Settings)>, Vec<crate::source::redis::Settings>);
+
+fn sources(redis: &Redis) -> Kind<Sources> {
+    let ours = redis.server.clone();
+    self::table("[source]", move |table| {
+        let webhooks = tables("[[source.webhook]]", source::webhook);
+        let ours = ours.clone();
+        let redis = tables("[[source.redis]]", move |table| redis::source(table, &ours));
+        Some((
+            table.or("webhook", "[]", webhooks, "events that are POSTed"),
+            table.or("redis", "[]", redis, "events that are published to Redis channels, or kept in Redis Streams"),
+        ))
+    })
 }
 
 /// A table that need not be there: all its keys have defaults.

@@ -12,6 +12,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::mistake::{Lines, Mistake, Mistakes, Place, Wrong};
+use super::secret::may_have_password;
 use super::value::{Kind, to_json};
 
 /// A value of the file, with its place.
@@ -90,10 +91,13 @@ impl Reader {
             let place = |(key, span)| (key, lines.place(&span, &secrets));
             return Ok(self.spans.into_inner().into_iter().map(place).collect());
         }
+        // A message may repeat what stands there, and a URL may stand under any key.
+        let written = secrets.iter().filter_map(|span| Some(text.get(span.clone())?.trim_matches(['"', '\''])));
+        let urls: Vec<&str> = written.filter(|text| may_have_password(text)).collect();
         let mistake = |Found { key, span, wrong }: Found| Mistake {
             key,
             place: lines.place(&span, &secrets),
-            message: wrong.message,
+            message: urls.iter().fold(wrong.message, |message, url| message.replace(url, "***")),
             help: wrong.help,
         };
         Err(Mistakes { file: file.to_owned(), all: found.into_iter().map(mistake).collect() })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::mistake::Wrong;
 use super::reader::Table;
 use super::value::{Kind, choice, duration, integer, list, parsed, rate, size};
-use super::{Admin, Limits, Server, Store};
+use super::{Admin, Engine, Limits, Server, Store};
 use crate::gate::{limits, peer::Network};
 use crate::http::listen::Address;
 
@@ -103,14 +103,16 @@ fn gate(table: &mut Table<'_>) -> limits::Settings {
 
 /// `[store]`.
 pub fn store(table: &mut Table<'_>) -> Option<Store> {
-    table.or(
+    table.keep_places("store", &["engine"]);
+    let engine = choice(&[("memory", Engine::Memory), ("redis", Engine::Redis)]);
+    let engine = table.or(
         "engine",
         r#""memory""#,
-        choice(&[("memory", ())]),
-        "where events are kept; in this version only \"memory\", so one instance",
+        engine,
+        "where events are kept; \"redis\" is needed as soon as there are two instances",
     );
     let doc = "events and last values kept in process, the oldest event out first";
-    Some(Store { memory: table.or("memory", r#""64MiB""#, size("1KiB", "1024GiB"), doc) })
+    Some(Store { engine, memory: table.or("memory", r#""64MiB""#, size("1KiB", "1024GiB"), doc) })
 }
 
 fn network() -> Kind<Network> {

@@ -1,26 +1,21 @@
-//! `[[source.webhook]]`, its `verify`, and secrets.
+//! `[[source.webhook]]` and its `verify`.
 
-use std::ffi::OsString;
-use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::json;
-use toml::de::DeValue;
 
 use super::mistake::Wrong;
 use super::reader::{Node, Reader, Table};
+use super::secret::{hide, secrets};
 use super::template::{Placeholders, json as template_json, text as template_text, topic};
-use super::value::{Kind, choice, duration, either, list, parsed, size, table, text, unexpected};
+use super::value::{Kind, choice, duration, either, parsed, size, table, text};
 use crate::http::path::PathPattern;
-use crate::source::verify::{Secret, Verify};
+use crate::source::verify::Verify;
 use crate::source::webhook::{BodyFormat, Settings};
 use crate::template::Roots;
 
 const FORMATS: &[(&str, BodyFormat)] =
     &[("json", BodyFormat::Json), ("text", BodyFormat::Text), ("alertmanager", BodyFormat::Alertmanager)];
-
-/// Longer than any credential, and short enough that a wrong file does no harm.
-const MAX_SECRET_FILE: u64 = 64 * 1024;
 
 /// `[[source.webhook]]`.
 pub fn webhook(table: &mut Table<'_>) -> Option<(PathPattern, Settings)> {
@@ -88,7 +83,9 @@ fn verify() -> Kind<Verify> {
     let kind = Rc::new(either(none, table("`verify`", credentials)));
     let described = Rc::clone(&kind);
     let read = move |reader: &Reader, node: Node<'_>| {
-        hide(reader, node);
+        if !matches!(node.get_ref(), toml::de::DeValue::String(text) if text == "none") {
+            hide(reader, node);
+        }
         kind.read(reader, node)
     };
     Kind::new(move || described.schema(), read)
@@ -121,106 +118,9 @@ fn header(table: &mut Table<'_>) -> Option<Verify> {
     Some(Verify::Header { name: name?, value: value? })
 }
 
-/// Keeps everything under `verify` out of what is shown, also under a misspelled key.
-fn hide(reader: &Reader, node: Node<'_>) {
-    match node.get_ref() {
-        DeValue::String(text) if is_reference(text) || text == "none" => {}
-        DeValue::Array(nodes) => nodes.iter().for_each(|node| hide(reader, node)),
-        DeValue::Table(table) => table.values().for_each(|node| hide(reader, node)),
-        _ => reader.secret(node.span()),
-    }
-}
-
-fn is_reference(text: &str) -> bool {
-    ["env:", "file:", "credential:"].iter().any(|prefix| text.starts_with(prefix))
-}
-
-fn secrets() -> Kind<Vec<Secret>> {
-    let one = Kind::new(
-        || json!({ "type": "string", "examples": ["env:NAME", "file:/path", "credential:name"] }),
-        |reader, node| match node.get_ref() {
-            DeValue::String(text) => {
-                let secret = secret(text, |name| std::env::var_os(name));
-                secret.map_err(|wrong| reader.wrong(node.span(), wrong)).ok()
-            }
-            _ => unexpected(reader, node, "a string, such as \"env:NAME\""),
-        },
-    );
-    list(one).filled("secret")
-}
-
-/// The text itself, or what it refers to. A mistake never says what the secret is.
-fn secret(text: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<Secret, Wrong> {
-    let found = match text.split_once(':') {
-        Some(("env", name)) => {
-            let value = env(name).ok_or_else(|| Wrong::from(format!("the environment has no variable `{name}`")))?;
-            value.into_string().map_err(|_| Wrong::from(format!("the variable `{name}` is not UTF-8")))?
-        }
-        Some(("file", path)) => read_secret(Path::new(path))?,
-        Some(("credential", name)) => {
-            if name.is_empty() || name.contains('/') || name == ".." {
-                return Err(Wrong::from(format!("`{name}` is no name of a credential")));
-            }
-            let help = "pass it with LoadCredential= in the unit of systemd";
-            let directory = env("CREDENTIALS_DIRECTORY");
-            let directory =
-                directory.ok_or_else(|| Wrong::new("there are no credentials in this environment", help))?;
-            read_secret(&Path::new(&directory).join(name))?
-        }
-        _ => text.to_owned(),
-    };
-    match found.is_empty() {
-        true => Err(Wrong::new("the secret is empty", "everybody could send; say verify = \"none\" if that is meant")),
-        false => Ok(Secret::new(found)),
-    }
-}
-
-/// A file's text, without the line break that editors leave at the end.
-fn read_secret(path: &Path) -> Result<String, Wrong> {
-    let failed = |e: std::io::Error| Wrong::from(format!("cannot read the secret in {}: {e}", path.display()));
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > MAX_SECRET_FILE {
-        return Err(Wrong::from(format!("{} is too large for a secret", path.display())));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secrets_are_found_where_they_are_kept() {
-        let directory = std::env::temp_dir().join(format!("relay-secrets-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join("token"), "from a file\r\n").unwrap();
-        std::fs::write(directory.join("blank"), "\n").unwrap();
-        let env = |name: &str| match name {
-            "TOKEN" => Some(OsString::from("from the environment")),
-            "CREDENTIALS_DIRECTORY" => Some(directory.clone().into_os_string()),
-            _ => None,
-        };
-        let check = |text: &str, expected: Result<&str, &str>| match (secret(text, env), expected) {
-            (Ok(secret), Ok(expected)) => assert_eq!(secret.reveal(), expected, "{text}"),
-            (Err(wrong), Err(expected)) => assert!(wrong.message.contains(expected), "{text}: {}", wrong.message),
-            (found, _) => panic!("{text}: {found:?}"),
-        };
-        let file = |name: &str| format!("file:{}", directory.join(name).display());
-        check("plain", Ok("plain"));
-        check("with:colon", Ok("with:colon"));
-        check("env:TOKEN", Ok("from the environment"));
-        check(&file("token"), Ok("from a file"));
-        check("credential:token", Ok("from a file"));
-        check("", Err("the secret is empty"));
-        check(&file("blank"), Err("the secret is empty"));
-        check(&file("none"), Err("cannot read the secret"));
-        check("env:NONE", Err("no variable `NONE`"));
-        check("credential:../token", Err("no name of a credential"));
-        let nowhere = secret("credential:token", |_| None).unwrap_err();
-        assert!(nowhere.help.contains("LoadCredential="), "{nowhere:?}");
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
 
     #[test]
     fn captures_have_no_name() {

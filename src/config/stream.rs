@@ -9,13 +9,16 @@ use toml::de::DeValue;
 
 use super::mistake::Wrong;
 use super::reader::{Node, Reader, Table};
-use super::value::{Kind, duration, entries, integer, list, parsed, to_json, unexpected};
+use super::value::{Kind, duration, entries, integer, list, parsed, to_json, truth, unexpected};
 use crate::select::{Field, Fields};
 use crate::stream::Settings;
 use crate::topic::Pattern;
 
 /// The stream that takes what no other does.
 pub const LAST: &str = "events";
+
+/// What a stream without a log has no use for.
+const OF_A_LOG: [&str; 4] = ["max_events", "max_age", "retain", "clear"];
 
 /// What streams further up take.
 pub type Earlier = RefCell<Vec<Pattern>>;
@@ -48,11 +51,20 @@ pub fn stream(table: &mut Table<'_>, earlier: &Earlier) -> Option<Settings> {
         integer(1..=64),
         "how many parts with an order of their own; a topic lies in one of them",
     );
-    if clear.is_some() && retain == 0 {
-        table.wrong(
-            "clear",
-            Wrong::new("nothing is retained that could be cleared", "set `retain`, or leave out `clear`"),
-        );
+    let live = table.or(
+        "live",
+        "false",
+        truth(),
+        "no log at all: no ids, cursors, replay, order between instances; lowest latency",
+    );
+    if live {
+        for key in OF_A_LOG.into_iter().filter(|key| table.has(key)) {
+            let help = format!("leave out `{key}`, or `live`");
+            table.wrong(key, Wrong::new(format!("`{key}` and `live`: a live stream keeps nothing"), help));
+        }
+    } else if clear.is_some() && retain == 0 {
+        let help = "set `retain`, or leave out `clear`";
+        table.wrong("clear", Wrong::new("nothing is retained that could be cleared", help));
     }
     if let Some(topics) = &topics {
         let mut earlier = earlier.borrow_mut();
@@ -63,13 +75,13 @@ pub fn stream(table: &mut Table<'_>, earlier: &Earlier) -> Option<Settings> {
         earlier.extend_from_slice(topics);
     }
     if let (Some(name), Some(topics)) = (&name, &topics) {
-        table.keep_places(&format!("stream.{name}"), &["partitions"]);
+        table.keep_places(&format!("stream.{name}"), &["partitions", "live"]);
         if **name == *LAST && !topics.contains(&Pattern::all()) {
             let help = "take \"**\" too, or choose another name";
             table.wrong("topics", Wrong::new(format!("the stream `{LAST}` is where everything else goes"), help));
         }
     }
-    Some(Settings { name: name?, topics: topics?, max_events, max_age, retain, clear, partitions })
+    Some(Settings { name: name?, topics: topics?, max_events, max_age, retain, clear, partitions, live })
 }
 
 /// The stream that is there without being said, with the defaults of any other.

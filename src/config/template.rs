@@ -15,7 +15,7 @@ use crate::template::{Json as JsonTemplate, Roots, Text};
 #[derive(Clone)]
 pub struct Placeholders {
     roots: Roots,
-    /// What every path captures; `None` if the paths themselves are wrong.
+    /// What every path captures; `None` if the paths themselves are wrong, or there are none.
     captures: Option<Rc<[(String, bool)]>>,
 }
 
@@ -32,6 +32,11 @@ impl Placeholders {
             first.names().into_iter().filter_map(in_all).collect()
         });
         Placeholders { roots: roots | Roots::PATH, captures }
+    }
+
+    /// Where there is no path.
+    pub fn without_path(roots: Roots) -> Placeholders {
+        Placeholders { roots, captures: None }
     }
 
     /// The same and more.

@@ -126,6 +126,15 @@ pub fn choice<T: Clone + 'static>(words: &'static [(&'static str, T)]) -> Kind<T
     Kind::new(schema, read)
 }
 
+/// `true` or `false`.
+pub fn truth() -> Kind<bool> {
+    let read = |reader: &Reader, node: Node<'_>| match node.get_ref() {
+        DeValue::Boolean(truth) => Some(*truth),
+        _ => unexpected(reader, node, "true or false"),
+    };
+    Kind::new(|| json!({ "type": "boolean" }), read)
+}
+
 /// A whole number within bounds.
 pub fn integer<N: TryFrom<u64> + 'static>(bounds: RangeInclusive<u64>) -> Kind<N> {
     let (least, most) = (*bounds.start(), *bounds.end());

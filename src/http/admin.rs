@@ -32,7 +32,7 @@ fn ready(site: &Site) -> Reply {
     if site.is_draining() {
         reasons.push("draining".to_owned());
     }
-    reasons.extend(site.streams.refusing().map(|refused| refused.to_string()));
+    reasons.extend(site.streams.troubles());
     let status = if reasons.is_empty() { 200 } else { 503 };
     answer::json(status, json!({"ready": reasons.is_empty(), "reasons": reasons}).to_string().into_bytes())
 }

@@ -16,6 +16,7 @@ use crate::gate::peer::{Peer, forwarded_host};
 use crate::metrics::Refused;
 use crate::source::verify::{Verify, verified};
 use crate::source::webhook::{self as hook, Rejected, Request};
+use crate::stream;
 
 /// A body must be here within this time of its head.
 const BODY: Duration = Duration::from_secs(20);
@@ -59,13 +60,20 @@ where
         Ok(appended) => {
             let stored = appended.duplicates < appended.ids.len() || appended.ids.is_empty();
             site.metrics.webhook(&hook.name, if stored { "stored" } else { "duplicate" });
-            answer::json(
-                200,
-                serde_json::json!({"ids": appended.ids, "duplicates": appended.duplicates}).to_string().into(),
-            )
+            // An event of a live stream has no id.
+            let ids: Vec<_> = appended.ids.iter().map(|id| (!id.is_empty()).then_some(id)).collect();
+            answer::json(200, serde_json::json!({"ids": ids, "duplicates": appended.duplicates}).to_string().into())
         }
         Err(refused) => {
-            site.metrics.webhook(&hook.name, "behind");
+            let label = match &refused {
+                stream::Refused::Behind => "behind",
+                stream::Refused::Away(down) => {
+                    tracing::debug!(%down, "a webhook's events could not be stored");
+                    "away"
+                }
+                stream::Refused::Fenced => "fenced",
+            };
+            site.metrics.webhook(&hook.name, label);
             answer::later(503, &refused.to_string(), 1)
         }
     }

@@ -41,10 +41,9 @@ impl Tails {
         let mut old = std::mem::take(&mut self.tails);
         for partition in streams.partitions().iter() {
             let kept = old.iter().position(|t| Arc::ptr_eq(&t.partition, partition)).map(|at| old.swap_remove(at));
-            self.tails.push(kept.unwrap_or_else(|| Tail {
-                mark: Mark { partition: partition.place().hash, epoch: partition.head().0, position: 0 },
-                partition: partition.clone(),
-            }));
+            self.tails.push(
+                kept.unwrap_or_else(|| Tail { mark: partition.stands(self.reader), partition: partition.clone() }),
+            );
         }
         self.tails.sort_by_key(|t| t.mark.partition);
     }
@@ -58,7 +57,7 @@ impl Tails {
     pub fn take(&mut self, out: &mut Vec<Arc<Event>>) {
         let mut sources = 0;
         for tail in &self.tails {
-            if tail.partition.head().1 != tail.mark.position {
+            if tail.partition.has_news(self.reader) {
                 tail.partition.tail(self.reader, BATCH_EVENTS, BATCH_BYTES, out);
                 sources += 1;
             }
@@ -70,7 +69,7 @@ impl Tails {
 
     /// Whether something waits to be taken.
     pub fn are_behind(&self) -> bool {
-        self.tails.iter().any(|tail| tail.partition.head().1 != tail.mark.position)
+        self.tails.iter().any(|tail| tail.partition.has_news(self.reader))
     }
 
     /// An event is about to be delivered: from here on cursors include it.

@@ -106,7 +106,7 @@ impl Backlog {
         let mut foreign = Vec::new();
         for ((partition, mark), seen) in here.iter().zip(&mut self.seen) {
             let known = brought.and_then(|marks| marks.iter().find(|m| m.partition == mark.partition));
-            match known.and_then(|mark| partition.resolve(mark)) {
+            match known.and_then(|mark| partition.resolve(mark).known()) {
                 Some(position) => seen.position = position,
                 None => foreign.push((partition.clone(), *mark)),
             }
@@ -187,7 +187,7 @@ impl Backlog {
         let (mut lanes, mut gone, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         for (partition, mark) in here {
             let known = brought.and_then(|marks| marks.iter().find(|m| m.partition == mark.partition));
-            let Some(after) = known.and_then(|mark| partition.resolve(mark)) else {
+            let Some(after) = known.and_then(|mark| partition.resolve(mark).known()) else {
                 foreign.push((partition.clone(), *mark));
                 continue;
             };

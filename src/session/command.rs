@@ -126,7 +126,7 @@ fn own(speaker: &Speaker<'_>, command: &Command, scope: &Scope<'_>) -> Result<Ve
     if let Some(publish) = &command.publish {
         let topic = publish.topic.topic(scope).map_err(|e| e.0)?;
         let payload = publish.body.payload(scope).map_err(|e| e.0)?;
-        deeds.push(Deed::Publish(Draft { topic, payload, dedupe: None }));
+        deeds.push(Deed::Publish(Draft { topic, payload, dedupe: None, name: None }));
     }
     if let Some(reply) = &command.reply {
         deeds.push(Deed::Say(reply.reply(scope).map_err(|e| e.0)?));

@@ -3,5 +3,6 @@
 pub mod alertmanager;
 mod body;
 pub mod command;
+pub mod redis;
 pub mod verify;
 pub mod webhook;

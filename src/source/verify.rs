@@ -5,9 +5,7 @@ use std::hint::black_box;
 use data_encoding::BASE64;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
-/// A secret text: never printed. `Debug` shows `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+use crate::secret::Secret;
 
 /// `verify = …`; each secret may be a list (rotation).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,23 +15,6 @@ pub enum Verify {
     Bearer(Vec<Secret>),
     Basic { user: String, password: Vec<Secret> },
     Header { name: HeaderName, value: Vec<Secret> },
-}
-
-impl Secret {
-    /// Keeps it.
-    pub fn new(text: String) -> Secret {
-        Secret(text)
-    }
-    /// For comparing and sending, never for printing.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// Whether the request passes; compares in constant time.
@@ -73,7 +54,8 @@ fn basic(user: &str, passwords: &[Secret], pair: &str) -> bool {
 /// Whether one of the secrets is `given`. Looks at all of them, so that time does not say which one it was.
 fn any_is(secrets: &[Secret], given: &[u8]) -> bool {
     // An empty secret is one that was forgotten, and would let everybody in.
-    secrets.iter().fold(false, |found, secret| found | (!secret.0.is_empty() & same(given, secret.0.as_bytes())))
+    let all = secrets.iter().map(Secret::reveal);
+    all.fold(false, |found, secret| found | (!secret.is_empty() & same(given, secret.as_bytes())))
 }
 
 /// Equality whose time depends on the longer of the two lengths and on nothing else: not on where the first difference

@@ -171,7 +171,7 @@ fn draft(
         Some(template) => template.payload(&scope).map_err(|e| unfilled("body", &e))?,
         None => entry.payload.clone(),
     };
-    Ok(Draft { topic, payload, dedupe })
+    Ok(Draft { topic, payload, dedupe, name: None })
 }
 
 /// The key that the operator asked for; a template that becomes empty (`{header.x-id|}`) is no key.

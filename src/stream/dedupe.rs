@@ -17,6 +17,10 @@ const SMALL: usize = 1024;
 pub(super) struct Digest([u8; 20]);
 
 impl Digest {
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub fn of(key: &str) -> Digest {
         Digest(sha1_smol::Sha1::from(key).digest().bytes())
     }

@@ -20,8 +20,9 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub fn new() -> Log {
-        Log { events: VecDeque::new(), base: 1, first: 1 }
+    /// Empty; the next event stands behind this position.
+    pub fn behind(position: u64) -> Log {
+        Log { events: VecDeque::new(), base: position + 1, first: position + 1 }
     }
 
     /// The last position; 0 before the first event.
@@ -80,6 +81,23 @@ impl Log {
         let event = self.events.pop_front()?;
         self.base += 1;
         Some(event)
+    }
+
+    /// Takes everything behind this position away, and goes on from there. Returns what was held of it.
+    pub fn rewind(&mut self, to: u64) -> Vec<Arc<Event>> {
+        let keep = (to + 1).saturating_sub(self.base).min(self.events.len() as u64) as usize;
+        let gone = self.events.split_off(keep).into();
+        if to + 1 < self.base {
+            self.base = to + 1;
+        }
+        self.first = self.first.min(to + 1);
+        gone
+    }
+
+    /// Lets go of everything, and goes on behind this position.
+    pub fn skip(&mut self, to: u64) -> Vec<Arc<Event>> {
+        (self.base, self.first) = (to + 1, to + 1);
+        std::mem::take(&mut self.events).into()
     }
 
     /// Gives back the room of a burst that is over.

@@ -1,12 +1,18 @@
 //! Streams: ordered, bounded logs. Sources append; the hub's shards read on; sessions read back.
 //!
-//! The engine behind it is memory here; everything a caller sees holds for any engine, and `tests/it/engine.rs` is the
-//! suite that says so.
+//! The engine behind it is memory, or a store outside of which each partition here is the mirror. What a caller sees is
+//! the same, and `tests/it/engine.rs` is the suite that says so.
 
+mod append;
 mod dedupe;
+mod lives;
 mod log;
 mod memory;
+mod mirror;
+mod older;
+mod origin;
 pub mod partition;
+pub mod redis;
 mod retained;
 mod state;
 mod table;
@@ -16,11 +22,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::cursor::Mark;
 use crate::event::{Payload, Time};
+use crate::link::Down;
 use crate::select::Fields;
 use crate::topic::{Pattern, Topic};
+pub use lives::Resolved;
 use memory::Memory;
-pub use partition::{Page, Partition};
+pub use origin::{Ask, Lease, Name, Origin};
+pub use partition::{Jump, Loss, Page, Partition};
 use table::Table;
 
 /// What `[[stream]]` says.
@@ -40,6 +50,9 @@ pub struct Settings {
     pub clear: Option<Fields>,
     /// How many parts with an order of their own.
     pub partitions: u32,
+    /// No log at all: its events go straight to those who are connected, without ids, cursors or replay. What is said
+    /// above about keeping events means nothing then.
+    pub live: bool,
 }
 
 /// An event before it has its place.
@@ -51,6 +64,8 @@ pub struct Draft {
     pub payload: Payload,
     /// The same key within the window is one event.
     pub dedupe: Option<Dedupe>,
+    /// What its source calls it, where all who hear the source call it the same.
+    pub name: Option<Name>,
 }
 
 /// A sender's own mark of an event.
@@ -62,7 +77,7 @@ pub struct Dedupe {
 }
 
 /// What became of a batch: the id of each draft's event, in order (a duplicate has the id of the first), and how many
-/// were duplicates.
+/// were duplicates. Of a live stream an event has no id, and it is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Appended {
@@ -71,11 +86,17 @@ pub struct Appended {
 }
 
 /// Why nothing (or, over several partitions, not all) was appended; always worth a retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// A reader is more than half the ring behind.
     #[error("delivery is behind; try again")]
     Behind,
+    /// The store does not answer, or takes nothing. Why is for operators, not for senders.
+    #[error("the store of events cannot be used now; try again")]
+    Away(#[from] Down),
+    /// Another holds the lease of the source by now.
+    #[error("another instance appends what this source says")]
+    Fenced,
 }
 
 /// What a stream holds, and what became of what it was given.
@@ -113,6 +134,7 @@ pub struct Streams {
     /// One `apply` at a time.
     applying: Mutex<()>,
     wakers: ArcSwap<Vec<Waker>>,
+    store: Option<Arc<redis::Store>>,
 }
 
 impl Streams {
@@ -120,9 +142,23 @@ impl Streams {
     /// shards read on, known from the start. A built-in last stream `events` takes `**` unless the settings have one;
     /// either way it has what no other takes.
     pub fn new(settings: Vec<Settings>, memory: u64, readers: usize) -> Streams {
+        Streams::of(settings, memory, readers, None)
+    }
+
+    /// The same, kept in Redis by any number of instances; here are mirrors, for which `memory` holds. They follow as
+    /// long as somebody has the streams. Needs a runtime.
+    pub fn in_redis(settings: Vec<Settings>, memory: u64, readers: usize, store: redis::Settings) -> Arc<Streams> {
+        let store = redis::Store::new(store);
+        let streams = Arc::new(Streams::of(settings, memory, readers, Some(store.clone())));
+        redis::follow(&store, &Arc::downgrade(&streams));
+        streams
+    }
+
+    fn of(settings: Vec<Settings>, memory: u64, readers: usize, store: Option<Arc<redis::Store>>) -> Streams {
         let memory = Arc::new(Memory::new(memory));
-        let table = Table::empty().next(settings, &memory, readers);
+        let table = Table::empty().next(settings, &memory, readers, store.as_ref().map(|store| &store.older));
         Streams {
+            store,
             table: ArcSwap::from_pointee(table),
             memory,
             readers,
@@ -142,11 +178,15 @@ impl Streams {
     pub fn apply(&self, settings: Vec<Settings>, memory: u64) {
         {
             let _one = self.applying.lock().expect("nothing panics while it applies settings");
-            let table = self.table.load().next(settings, &self.memory, self.readers);
+            let older = self.store.as_ref().map(|store| &store.older);
+            let table = self.table.load().next(settings, &self.memory, self.readers, older);
             self.memory.set_limit(memory);
             self.table.store(Arc::new(table));
         }
         self.memory.make_room(&self.partitions());
+        if let Some(store) = &self.store {
+            store.changed.notify_waiters();
+        }
         self.wake();
     }
 
@@ -163,36 +203,6 @@ impl Streams {
     /// The hashes of the partitions a session with these patterns can hear from (over-approximated), sorted.
     pub fn reach(&self, patterns: &[Pattern]) -> Vec<u32> {
         self.table.load().reach(patterns)
-    }
-
-    /// Appends in order, with contiguous positions per partition. Each partition takes its part of the batch whole or
-    /// not at all; the first that refuses ends it, so that a refused batch over several may be stored in part.
-    pub async fn append(&self, drafts: Vec<Draft>, now: Time) -> Result<Appended, Refused> {
-        self.memory.tell(now);
-        let table = self.table.load();
-        let mut appended = Appended { ids: vec![String::new(); drafts.len()], duplicates: 0 };
-        let mut outcome = Ok(());
-        let mut news = false;
-        for (partition, batch) in table.route(drafts) {
-            match partition.append(batch, now) {
-                Ok(placed) => {
-                    for one in placed {
-                        appended.ids[one.at] = one.event.id();
-                        appended.duplicates += usize::from(one.duplicate);
-                        news |= !one.duplicate;
-                    }
-                }
-                Err(refused) => {
-                    outcome = Err(refused);
-                    break;
-                }
-            }
-        }
-        if news {
-            self.wake();
-            self.memory.make_room(&table.partitions);
-        }
-        outcome.map(|()| appended)
     }
 
     /// Whether an append would be refused now, and why (readiness).
@@ -212,6 +222,52 @@ impl Streams {
     /// What each stream holds, in the order of the file.
     pub fn stats(&self) -> Vec<StreamStats> {
         self.table.load().stats()
+    }
+
+    /// Whether everything can be read. A store that was not reached yet may hold what a session asks for.
+    pub fn is_open(&self) -> bool {
+        self.table.load().partitions.iter().all(|partition| partition.is_open())
+    }
+
+    /// Waits until everything can be read, but no longer than this.
+    pub async fn opened(&self, patience: Duration) {
+        let open = async {
+            while !self.is_open() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, open).await;
+    }
+
+    /// Makes sure that the epochs these marks name are known here, if any instance knows them.
+    pub async fn learn(&self, marks: &[Mark]) -> Result<(), Down> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let table = self.table.load_full();
+        for mark in marks {
+            let meant = table.partitions.iter().find(|one| one.place().hash == mark.partition && !one.place().live);
+            if let Some(partition) = meant.filter(|one| !one.knows(mark.epoch)) {
+                store.learn(partition, mark.epoch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why this instance is not ready, as far as its streams are concerned.
+    pub fn troubles(&self) -> Vec<String> {
+        let refusing = self.refusing().map(|refused| refused.to_string());
+        refusing.into_iter().chain(self.store.iter().flat_map(|store| store.troubles())).collect()
+    }
+
+    /// What live streams take.
+    fn live_topics(&self) -> Vec<Pattern> {
+        self.table.load().live().flat_map(|settings| settings.topics.clone()).collect()
+    }
+
+    /// Something was mirrored.
+    fn mirrored(&self) {
+        self.wake();
+        self.memory.tell(Time::now());
+        self.memory.make_room(&self.partitions());
     }
 
     fn wake(&self) {

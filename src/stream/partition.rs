@@ -1,11 +1,14 @@
 //! One partition: one order. Readers (the hub's shards) follow its tail; sessions read pages of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::dedupe::Key;
+use super::lives::Resolved;
 use super::memory::Memory;
+use super::older::Older;
+use super::origin::Name;
 use super::state::State;
 use super::{Refused, Settings, StreamStats};
 use crate::cursor::Mark;
@@ -25,6 +28,30 @@ pub enum Page {
         /// Where reading can begin.
         first: u64,
     },
+    /// It is being fetched: the wakers ring when it is here, or could not be had, and then the same read is asked again.
+    Later,
+}
+
+/// Why a reader's place changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing: what it stands before was not known until now.
+    None,
+    /// The tail was lost, and another life went on before it.
+    Epoch,
+    /// It was so far behind that what it had not read is no longer kept.
+    Expired,
+}
+
+/// A reader stands elsewhere now: what lay between its old place and this one is lost to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jump {
+    /// Why.
+    pub loss: Loss,
+    /// The present epoch.
+    pub epoch: Epoch,
+    /// Behind this position it goes on. After a loss of the tail it lies before the old one.
+    pub position: u64,
 }
 
 /// A partition's part of its stream's settings.
@@ -54,6 +81,8 @@ pub(super) struct Entry {
     pub topic: Topic,
     pub payload: Payload,
     pub key: Option<Key>,
+    /// What its source calls it.
+    pub name: Option<Name>,
     /// Whether it removes what is retained of its topic.
     pub clears: bool,
 }
@@ -68,17 +97,30 @@ pub(super) struct Placed {
     pub duplicate: bool,
 }
 
-/// An ordered log with a retention and, if its stream says so, last values.
+/// One reader of the tail: a shard. Written under the lock.
+#[derive(Default)]
+pub(super) struct Reader {
+    /// How far it is.
+    pub seen: AtomicU64,
+    /// Something it had seen, or was about to see, was lost, and it does not know yet: 1 + the `Loss`.
+    pub lost: AtomicU8,
+}
+
+/// An ordered log with a retention and, if its stream says so, last values. With a store outside, it is a mirror: the
+/// newest part of a log that is kept there, from which `older` fetches what is no longer here.
 pub struct Partition {
-    place: Arc<Place>,
-    epoch: Epoch,
+    pub(super) place: Arc<Place>,
     memory: Arc<Memory>,
     /// The last position.
-    head: AtomicU64,
+    pub(super) head: AtomicU64,
     /// When the oldest event was accepted that may be dropped for memory.
     oldest: AtomicU64,
-    /// How far each reader is. Written by that reader alone, under the lock.
-    seen: Box<[AtomicU64]>,
+    /// Rises with every jump.
+    pub(super) turns: AtomicU64,
+    /// A mirror was not found yet in what it mirrors.
+    pub(super) unfound: AtomicBool,
+    pub(super) readers: Box<[Reader]>,
+    pub(super) older: Option<Arc<Older>>,
     state: Mutex<State>,
 }
 
@@ -89,15 +131,18 @@ impl Partition {
         limits: Limits,
         memory: &Arc<Memory>,
         readers: usize,
+        older: Option<Arc<Older>>,
     ) -> Arc<Partition> {
         Arc::new(Partition {
             place: Arc::new(place),
-            epoch,
             memory: memory.clone(),
             head: AtomicU64::new(0),
             oldest: AtomicU64::new(NOTHING),
-            seen: (0..readers).map(|_| AtomicU64::new(0)).collect(),
-            state: Mutex::new(State::new(limits, readers)),
+            turns: AtomicU64::new(0),
+            unfound: AtomicBool::new(older.is_some()),
+            readers: (0..readers).map(|_| Reader::default()).collect(),
+            state: Mutex::new(State::new(limits, epoch, older.is_some(), readers)),
+            older,
         })
     }
 
@@ -106,44 +151,76 @@ impl Partition {
         &self.place
     }
 
-    /// The present epoch and last position (0: nothing yet). Lock-free.
+    /// The present epoch and last position (0: nothing yet).
     pub fn head(&self) -> (Epoch, u64) {
-        (self.epoch, self.head.load(Ordering::Acquire))
+        self.with(|state| (state.lives().epoch, state.log().head()))
     }
 
-    /// The position in the present numbering that a cursor's mark means; `None` if its epoch is unknown here (gap
-    /// `epoch`). A position ahead of the head in the present epoch is fine.
-    pub fn resolve(&self, mark: &Mark) -> Option<u64> {
-        (mark.epoch == self.epoch).then_some(mark.position)
+    /// What a cursor's mark means in the present numbering.
+    pub fn resolve(&self, mark: &Mark) -> Resolved {
+        self.with(|state| state.lives().resolve(mark))
     }
 
-    /// The oldest position that may still be read by a session (head + 1 when empty).
+    /// The oldest position that may still be read by a session (head + 1 when empty). Of what is kept elsewhere it is
+    /// what is known here: a read may find that less is left.
     pub fn first(&self) -> u64 {
-        self.with(|state| state.log().first())
+        self.with(|state| state.floor())
+    }
+
+    /// Rises whenever positions that somebody holds may no longer mean what they did.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Acquire)
     }
 
     /// Events after `after` up to and including `until`, oldest first, at most `max` events, appended to `out`. Who has
     /// read up to `until` or the head misses nothing, whatever is still kept.
     pub fn read(&self, after: u64, until: u64, max: usize, out: &mut Vec<Arc<Event>>) -> Page {
-        self.with(|state| {
+        let held = self.with(|state| {
             let log = state.log();
             if after >= until.min(log.head()) {
-                return Page::Here;
+                return Ok(Page::Here);
             }
-            if after + 1 < log.first() {
-                return Page::Gone { first: log.first() };
+            if after + 1 >= log.first() {
+                out.extend(log.range(after + 1, until).take(max).cloned());
+                return Ok(Page::Here);
             }
-            out.extend(log.range(after + 1, until).take(max).cloned());
-            Page::Here
-        })
+            if after + 1 < state.floor() || self.older.is_none() {
+                return Ok(Page::Gone { first: state.floor() });
+            }
+            Err(until.min(log.first() - 1))
+        });
+        match (held, &self.older) {
+            (Err(until), Some(older)) => self.found(older.read(&self.place, after, until, max, self.horizon(), out)),
+            (held, _) => held.unwrap_or(Page::Here),
+        }
     }
 
     /// Events at or below `until`, newest first, at most `max`, as far as they are kept.
-    pub fn read_back(&self, until: u64, max: usize, out: &mut Vec<Arc<Event>>) {
-        self.with(|state| {
+    pub fn read_back(&self, until: u64, max: usize, out: &mut Vec<Arc<Event>>) -> Page {
+        let (first, floor) = self.with(|state| {
             let log = state.log();
             out.extend(log.range(log.first(), until).rev().take(max).cloned());
+            (log.first(), state.floor())
         });
+        match &self.older {
+            Some(older) if out.is_empty() && max > 0 && until < first && until >= floor => {
+                self.found(older.read_back(&self.place, until, max, self.horizon(), out))
+            }
+            _ => Page::Here,
+        }
+    }
+
+    /// What a fetch found is known from then on.
+    fn found(&self, page: Page) -> Page {
+        if let Page::Gone { first } = page {
+            self.with(|state| state.raise_floor(first));
+        }
+        page
+    }
+
+    /// Nothing from before this time may be read.
+    fn horizon(&self) -> Time {
+        self.with(|state| state.horizon(self.memory.now()))
     }
 
     /// Last values with `after < position <= until`, by position, at most `max`. One that changed since stands at its new
@@ -152,15 +229,46 @@ impl Partition {
         self.with(|state| out.extend(state.retained().range(after, until).take(max).cloned()));
     }
 
+    /// Whether it can be read. Of a mirror nothing is known before it was found in its store for the first time.
+    pub fn is_open(&self) -> bool {
+        !self.unfound.load(Ordering::Acquire)
+    }
+
+    /// Whether there is something that this reader does not know. Lock-free.
+    pub fn has_news(&self, reader: usize) -> bool {
+        let Reader { seen, lost } = &self.readers[reader];
+        seen.load(Ordering::Relaxed) != self.head.load(Ordering::Acquire) || lost.load(Ordering::Acquire) != 0
+    }
+
+    /// Where this reader stands, for one that begins.
+    pub fn stands(&self, reader: usize) -> Mark {
+        let seen = &self.readers[reader].seen;
+        self.with(|state| Mark {
+            partition: self.place.hash,
+            epoch: state.lives().epoch,
+            position: seen.load(Ordering::Relaxed),
+        })
+    }
+
     /// For reader number `reader`: what it has not seen (at most `max` events, `max_bytes` of payload but at least one),
-    /// which counts as seen from now on. Never misses: what a reader has not seen is not dropped, whatever the retention.
-    /// Without news it takes no lock.
-    pub fn tail(&self, reader: usize, max: usize, max_bytes: usize, out: &mut Vec<Arc<Event>>) {
-        let after = self.seen[reader].load(Ordering::Relaxed);
-        if after == self.head.load(Ordering::Acquire) {
-            return;
+    /// which counts as seen from now on. Never misses: what a reader has not seen is not dropped, whatever the retention;
+    /// and if it was lost all the same, the reader is told first where it stands now. Without news it takes no lock.
+    pub fn tail(&self, reader: usize, max: usize, max_bytes: usize, out: &mut Vec<Arc<Event>>) -> Option<Jump> {
+        if !self.has_news(reader) {
+            return None;
         }
+        let Reader { seen, lost } = &self.readers[reader];
         self.with(|state| {
+            let after = seen.load(Ordering::Relaxed);
+            let loss = match lost.swap(0, Ordering::Relaxed) {
+                0 => None,
+                lost if lost == 1 + Loss::None as u8 => Some(Loss::None),
+                lost if lost == 1 + Loss::Epoch as u8 => Some(Loss::Epoch),
+                _ => Some(Loss::Expired),
+            };
+            if let Some(loss) = loss {
+                return Some(Jump { loss, epoch: state.lives().epoch, position: after });
+            }
             let mut bytes = 0;
             let before = out.len();
             for event in state.log().range(after + 1, u64::MAX).take(max) {
@@ -171,9 +279,10 @@ impl Partition {
                 out.push(event.clone());
             }
             let now_seen = after + (out.len() - before) as u64;
-            self.seen[reader].store(now_seen, Ordering::Relaxed);
+            seen.store(now_seen, Ordering::Relaxed);
             state.all_have_seen(self.slowest());
-        });
+            None
+        })
     }
 
     /// Appends a batch whole, or nothing of it.
@@ -189,16 +298,35 @@ impl Partition {
         })
     }
 
+    /// Appends though readers are behind: it tells them that something is missing.
+    pub(super) fn append_anyway(&self, entry: Entry, now: Time) {
+        self.with(|state| {
+            let now = state.advance(now);
+            self.put(state, entry, now);
+        });
+    }
+
     /// Gives one entry its place, or that of the first with its key.
     fn put(&self, state: &mut State, entry: Entry, time: Time) -> Placed {
-        let Entry { at, topic, payload, key, clears } = entry;
+        let Entry { at, topic, payload, key, name: _, clears } = entry;
         let first = key.and_then(|key| state.duplicate_of(&key));
         let position = first.unwrap_or(state.log().head() + 1);
-        let event = Arc::new(Event { place: self.place.clone(), epoch: self.epoch, position, topic, time, payload });
+        let epoch = state.lives().epoch;
+        let event = Arc::new(Event { place: self.place.clone(), epoch, position, topic, time, payload });
         if first.is_none() {
             state.push(event.clone(), key, clears);
         }
         Placed { at, event, duplicate: first.is_some() }
+    }
+
+    /// What it holds to.
+    pub(super) fn limits(&self) -> Limits {
+        self.with(|state| state.limits())
+    }
+
+    /// The id of an event that stands here.
+    pub(super) fn id_of(&self, epoch: Epoch, position: u64) -> String {
+        crate::event::id(&self.place, epoch, position)
     }
 
     /// Other settings, at once.
@@ -238,13 +366,13 @@ impl Partition {
     }
 
     /// The reader that is furthest behind; without readers, nobody is.
-    fn slowest(&self) -> u64 {
-        self.seen.iter().map(|seen| seen.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)
+    pub(super) fn slowest(&self) -> u64 {
+        self.readers.iter().map(|reader| reader.seen.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)
     }
 
     /// The one way to the state: what is past its retention is gone before `act` looks, and what `act` changed is told to
     /// those who do not take the lock.
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock().expect("nothing panics while it holds a partition");
         let before = state.held();
         state.retire(self.memory.now());

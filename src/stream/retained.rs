@@ -64,7 +64,7 @@ mod tests {
     use crate::event::{Epoch, Kind, Payload, Place, Time};
 
     fn event(topic: &str, position: u64) -> Arc<Event> {
-        let place = Place { stream: "s".into(), partition: 0, hash: 7 };
+        let place = Place { stream: "s".into(), partition: 0, hash: 7, live: false };
         let payload = Payload { kind: Kind::Text, bytes: "x".into() };
         let topic = Topic::new(topic).unwrap();
         Arc::new(Event { place: place.into(), epoch: Epoch(1), position, topic, time: Time(position), payload })

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::StreamStats;
 use super::dedupe::{Key, Keys};
+use super::lives::Lives;
 use super::log::Log;
 use super::memory::{Held, cost};
 use super::partition::Limits;
 use super::retained::Retained;
-use crate::event::{Event, Time};
+use crate::event::{Epoch, Event, Kind, Time};
 
 /// Readers may lag by half of this or of `max_events`, whichever is more: a stream that keeps ten events would
 /// otherwise refuse at the sixth while a reader is merely scheduled out.
@@ -19,7 +20,12 @@ const MIN_RING: u64 = 8192;
 #[derive(Debug)]
 pub(super) struct State {
     limits: Limits,
+    lives: Lives,
     log: Log,
+    /// The oldest position that can be read anywhere: of a mirror also by a fetch.
+    floor: u64,
+    /// What is dropped for memory can be fetched again, so the last values stay.
+    mirror: bool,
     retained: Retained,
     keys: Keys,
     /// The latest time here; no event has an earlier one after it.
@@ -33,10 +39,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(limits: Limits, readers: usize) -> State {
+    /// Of a partition that begins here; a mirror follows a log that is kept elsewhere.
+    pub fn new(limits: Limits, epoch: Epoch, mirror: bool, readers: usize) -> State {
         State {
             limits,
-            log: Log::new(),
+            lives: Lives::new(epoch),
+            log: Log::behind(0),
+            floor: 1,
+            mirror,
             retained: Retained::default(),
             keys: Keys::default(),
             time: Time(0),
@@ -48,12 +58,24 @@ impl State {
         }
     }
 
+    pub fn lives(&self) -> &Lives {
+        &self.lives
+    }
+
     pub fn log(&self) -> &Log {
         &self.log
     }
 
     pub fn retained(&self) -> &Retained {
         &self.retained
+    }
+
+    pub fn retains(&self) -> bool {
+        self.limits.retain > 0
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     pub fn held(&self) -> Held {
@@ -93,7 +115,7 @@ impl State {
         if clears {
             let cleared = self.retained.remove(&event.topic);
             self.let_go(cleared);
-        } else if self.limits.retain > 0 {
+        } else if self.limits.retain > 0 && event.payload.kind != Kind::Gap {
             let before = self.retained.put(event);
             self.let_go(before);
             self.limit_retained();
@@ -102,9 +124,19 @@ impl State {
 
     /// Takes from sessions what is past its retention, and lets go of it once every reader has seen it.
     pub fn retire(&mut self, now: Time) {
-        let age = self.limits.max_age.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        self.log.retire(self.limits.max_events, Time(now.0.saturating_sub(age)));
+        let (first, horizon) = (self.log.first(), self.horizon(now));
+        self.log.retire(self.limits.max_events, horizon);
+        if self.log.first() > first {
+            self.floor = self.log.first(); // and all that is older
+        }
+        self.floor = self.floor.max((self.log.head() + 1).saturating_sub(self.limits.max_events));
         self.release();
+    }
+
+    /// Nothing from before this time may be read.
+    pub fn horizon(&self, now: Time) -> Time {
+        let age = self.limits.max_age.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        Time(now.0.saturating_sub(age))
     }
 
     /// Every reader has seen up to here.
@@ -119,7 +151,8 @@ impl State {
 
     /// The oldest event that could be dropped for memory, from the log or from the last values.
     pub fn oldest(&self) -> Option<&Arc<Event>> {
-        let candidates = self.log.oldest_held().into_iter().chain(self.retained.oldest());
+        let value = self.retained.oldest().filter(|_| !self.mirror);
+        let candidates = self.log.oldest_held().into_iter().chain(value);
         candidates.min_by_key(|event| event.position).filter(|event| event.position <= self.seen)
     }
 
@@ -127,14 +160,72 @@ impl State {
     pub fn evict(&mut self) {
         let Some(position) = self.oldest().map(|event| event.position) else { return };
         self.evicted += 1;
-        if self.retained.holds(position) {
+        if !self.mirror && self.retained.holds(position) {
             let value = self.retained.pop_oldest();
             self.let_go(value);
         }
         if position == self.log.base() {
             self.log.retire_oldest();
+            self.floor = if self.mirror { self.floor } else { self.log.first() };
             self.release();
         }
+    }
+
+    /// The oldest position that a session may read, here or by a fetch.
+    pub fn floor(&self) -> u64 {
+        if self.mirror { self.floor.min(self.log.first()) } else { self.log.first() }
+    }
+
+    /// A fetch found that nothing before this position is kept.
+    pub fn raise_floor(&mut self, first: u64) {
+        self.floor = self.floor.max(first);
+    }
+
+    /// Another life, in which nothing of what is here was lost.
+    pub fn turn(&mut self, lives: Lives) {
+        self.lives = lives;
+    }
+
+    /// Another life, in which everything behind `to` was lost; these are its last values up to there.
+    pub fn rewind(&mut self, lives: Lives, to: u64, floor: u64, values: Vec<Arc<Event>>) {
+        self.lives = lives;
+        self.log.rewind(to);
+        self.seen = self.seen.min(to);
+        self.retake(floor, values);
+    }
+
+    /// A mirror begins, behind the position where the log was when it was found.
+    pub fn open(&mut self, lives: Lives, at: u64, floor: u64, values: Vec<Arc<Event>>) {
+        self.lives = lives;
+        self.log.skip(at);
+        self.seen = at;
+        self.retake(floor, values);
+    }
+
+    fn retake(&mut self, floor: u64, values: Vec<Arc<Event>>) {
+        self.floor = floor;
+        self.retained = Retained::default();
+        values.into_iter().for_each(|value| drop(self.retained.put(value)));
+        self.recount();
+    }
+
+    /// Goes on behind `to`: what lies between is no longer kept anywhere.
+    pub fn skip(&mut self, to: u64) {
+        self.log.skip(to);
+        (self.floor, self.seen) = (to + 1, to);
+        self.recount();
+    }
+
+    /// What is held, from the beginning: after turns, which are rare.
+    fn recount(&mut self) {
+        let all = self.log.range(0, u64::MAX);
+        let (mut bytes, mut unread) = (0, 0);
+        for event in all {
+            bytes += cost(event);
+            unread += if event.position > self.seen { cost(event) } else { 0 };
+        }
+        let values = self.retained.range(0, u64::MAX).filter(|event| event.position < self.log.base());
+        self.held = Held { bytes: bytes + values.map(|event| cost(event)).sum::<u64>(), unread };
     }
 
     /// Other settings, at once.
@@ -154,7 +245,7 @@ impl State {
     /// Adds to the numbers of the stream.
     pub fn count(&self, stats: &mut StreamStats) {
         stats.partitions += 1;
-        stats.events += self.log.head() + 1 - self.log.first();
+        stats.events += self.log.head() + 1 - self.floor();
         stats.bytes += self.held.bytes;
         stats.head += self.log.head();
         let oldest = self.log.oldest_readable().map(|event| event.time);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::dedupe::Key;
 use super::memory::Memory;
+use super::older::Older;
 use super::partition::{Entry, Limits};
 use super::{Draft, Partition, Settings, StreamStats};
 use crate::event::{Epoch, Kind, Payload, Place};
@@ -16,7 +17,7 @@ use crate::topic::Pattern;
 /// The stream that has what no other takes, also when the file gives it settings of its own.
 const REST: &str = "events";
 /// Five characters or fewer in an id; sixty million lives are enough to tell one from the next.
-const EPOCHS: u32 = 36 * 36 * 36 * 36 * 36;
+pub(super) const EPOCHS: u32 = 36 * 36 * 36 * 36 * 36;
 
 /// All streams at one time.
 pub(super) struct Table {
@@ -40,7 +41,13 @@ impl Table {
     }
 
     /// The table of other settings. Streams that were there keep their partitions, which follow the new settings at once.
-    pub fn next(&self, mut settings: Vec<Settings>, memory: &Arc<Memory>, readers: usize) -> Table {
+    pub fn next(
+        &self,
+        mut settings: Vec<Settings>,
+        memory: &Arc<Memory>,
+        readers: usize,
+        older: Option<&Arc<Older>>,
+    ) -> Table {
         if !settings.iter().any(|one| &*one.name == REST) {
             settings.push(built_in());
         }
@@ -49,7 +56,7 @@ impl Table {
             .into_iter()
             .map(|settings| match self.streams.iter().find(|one| one.settings.name == settings.name) {
                 Some(known) => known.with(settings),
-                None => Stream::new(settings, memory, readers, &mut epochs),
+                None => Stream::new(settings, memory, readers, older, &mut epochs),
             })
             .collect();
         let partitions = streams.iter().flat_map(|stream| &stream.partitions).cloned().collect();
@@ -86,7 +93,8 @@ impl Table {
     fn reach_one(&self, pattern: &Pattern, hashes: &mut Vec<u32>) {
         if pattern.is_exact() {
             let topic = pattern.as_str();
-            hashes.push(self.stream_of(topic).partition_of(topic).place().hash);
+            let place = self.stream_of(topic).partition_of(topic).place();
+            hashes.extend((!place.live).then_some(place.hash));
             return;
         }
         for stream in &self.streams {
@@ -101,6 +109,27 @@ impl Table {
         hashes.extend(self.streams[self.rest].hashes());
     }
 
+    /// The streams that are live.
+    pub fn live(&self) -> impl Iterator<Item = &Settings> {
+        self.streams.iter().map(|stream| &stream.settings).filter(|settings| settings.live)
+    }
+
+    /// Whether events of this topic go by without a log.
+    pub fn is_live(&self, topic: &str) -> bool {
+        self.stream_of(topic).settings.live
+    }
+
+    /// The partitions where topics under these patterns may lie, those of live streams or the others.
+    pub fn reached(&self, patterns: &[Pattern], live: bool) -> Vec<Arc<Partition>> {
+        let overlap = |stream: &&Stream| {
+            stream.settings.live == live
+                && stream.settings.topics.iter().any(|own| patterns.iter().any(|pattern| own.overlaps(pattern)))
+        };
+        let hashes = self.reach(patterns);
+        let logged = |one: &&Arc<Partition>| live || hashes.contains(&one.place().hash);
+        self.streams.iter().filter(overlap).flat_map(|stream| &stream.partitions).filter(logged).cloned().collect()
+    }
+
     pub fn stats(&self) -> Vec<StreamStats> {
         self.streams.iter().map(Stream::stats).collect()
     }
@@ -112,13 +141,22 @@ impl Table {
 }
 
 impl Stream {
-    fn new(settings: Settings, memory: &Arc<Memory>, readers: usize, epochs: &mut HashSet<Epoch>) -> Stream {
+    fn new(
+        settings: Settings,
+        memory: &Arc<Memory>,
+        readers: usize,
+        older: Option<&Arc<Older>>,
+        epochs: &mut HashSet<Epoch>,
+    ) -> Stream {
         let count = settings.partitions.max(1);
         let limits = Limits::share(&settings, count as usize);
         let partitions = (0..count)
             .map(|number| {
-                let place = Place::new(settings.name.clone(), number);
-                Partition::new(place, new_epoch(epochs), limits, memory, readers)
+                let place = Place::new(settings.name.clone(), number, settings.live);
+                let older = older.filter(|_| !settings.live).cloned();
+                // A mirror takes its lives from the store.
+                let epoch = if older.is_some() { Epoch(0) } else { new_epoch(epochs) };
+                Partition::new(place, epoch, limits, memory, readers, older)
             })
             .collect();
         Stream { settings, partitions }
@@ -146,7 +184,8 @@ impl Stream {
         let Payload { kind, bytes } = draft.payload;
         let payload = Payload { kind, bytes: Bytes::copy_from_slice(&bytes) };
         let clears = self.clears(&payload);
-        Entry { at, topic: draft.topic, key: draft.dedupe.as_ref().map(Key::from), clears, payload }
+        let key = draft.dedupe.as_ref().map(Key::from);
+        Entry { at, topic: draft.topic, key, name: draft.name, clears, payload }
     }
 
     fn clears(&self, payload: &Payload) -> bool {
@@ -155,7 +194,7 @@ impl Stream {
     }
 
     fn hashes(&self) -> impl Iterator<Item = u32> {
-        self.partitions.iter().map(|partition| partition.place().hash)
+        self.partitions.iter().map(|partition| partition.place()).filter(|place| !place.live).map(|place| place.hash)
     }
 
     fn stats(&self) -> StreamStats {
@@ -185,6 +224,7 @@ fn built_in() -> Settings {
         retain: 0,
         clear: None,
         partitions: 1,
+        live: false,
     }
 }
 
@@ -242,7 +282,7 @@ mod tests {
     }
 
     fn table(settings: Vec<Settings>) -> Table {
-        Table::empty().next(settings, &Arc::new(Memory::new(1 << 20)), 0)
+        Table::empty().next(settings, &Arc::new(Memory::new(1 << 20)), 0, None)
     }
 
     #[test]

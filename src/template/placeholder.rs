@@ -294,6 +294,7 @@ fn find_payload<'a>(field: &Field, scope: &Scope<'a>) -> Option<Found<'a>> {
         Kind::Json => serde_json::from_slice(&raw.bytes).ok().map(|value| Found::Value(Cow::Owned(value))),
         Kind::Text => std::str::from_utf8(&raw.bytes).ok().map(|text| Found::Text(text.into())),
         Kind::Binary => Some(Found::Text(BASE64.encode(&raw.bytes).into())),
+        Kind::Gap => None,
     }
 }
 

@@ -219,7 +219,7 @@ impl Form {
     fn raw(self, payload: &Payload, out: &mut Vec<u8>) {
         match (payload.kind, self.transport) {
             (Kind::Text, Transport::Poll) => json(&*String::from_utf8_lossy(&payload.bytes), out),
-            (Kind::Json | Kind::Text, _) => self.splice(&payload.bytes, out),
+            (Kind::Json | Kind::Text | Kind::Gap, _) => self.splice(&payload.bytes, out),
             (Kind::Binary, Transport::Sse) => base64(&payload.bytes, out),
             (Kind::Binary, Transport::Poll) => {
                 out.extend_from_slice(br#"{"data_base64":""#);
@@ -235,15 +235,19 @@ impl Form {
     }
 
     fn envelope(self, event: &Event, cursor: Option<&[u8]>, out: &mut Vec<u8>) {
-        out.extend_from_slice(br#"{"id":""#);
-        event.write_id(out);
-        out.extend_from_slice(br#"","topic":"#);
+        out.push(b'{');
+        if !event.place.live {
+            out.extend_from_slice(br#""id":""#);
+            event.write_id(out);
+            out.extend_from_slice(br#"","#);
+        }
+        out.extend_from_slice(br#""topic":"#);
         json(event.topic.as_str(), out);
         out.extend_from_slice(br#","time":""#);
         event.time.write(out);
         let bytes = &event.payload.bytes;
         match event.payload.kind {
-            Kind::Json => {
+            Kind::Json | Kind::Gap => {
                 out.extend_from_slice(br#"","data":"#);
                 self.splice(bytes, out);
             }

@@ -72,6 +72,21 @@ fn check_finds_a_good_file_good_and_schema_is_json() {
 }
 
 #[test]
+fn check_never_prints_a_password() {
+    let file = fresh_folder().join("relay.toml");
+    let check = |url: &str, expected: Option<i32>| {
+        let source = format!("[[source.redis]]\nstreams = \"a\"\nurl = \"{url}\"\n");
+        std::fs::write(&file, format!("[redis]\nurl = \"{url}\"\n{source}")).expect("written");
+        let (code, text) = output(relay().arg("check").arg(&file));
+        assert_eq!(code, expected, "{text}");
+        assert!(!text.is_empty() && !text.contains("hunter2"), "{text}");
+    };
+    check("redis://user:hunter2@localhost/1", Some(0));
+    check("redis://user:hunter2", Some(64));
+    check("redis://user:hunter2/?@localhost", Some(64));
+}
+
+#[test]
 fn pub_and_sub_read_the_same_file() {
     let hook = PUBLISH.replace("\"none\"", "{ bearer = \"open sesame\" }");
     let server = Relay::start(&config(&[EXEMPT, &hook, EVENTS].concat()));

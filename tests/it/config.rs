@@ -1,6 +1,7 @@
 //! The configuration: the reference holds what it says, and mistakes stand where they were made.
 
 mod changes;
+mod redis;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -115,9 +116,10 @@ fn the_blocks_of_the_reference_work() {
             }
         }
     }
-    assert!(reference.blocks.len() >= 6 && required >= 11, "{} blocks, {required} required", reference.blocks.len());
+    assert!(reference.blocks.len() >= 8 && required >= 13, "{} blocks, {required} required", reference.blocks.len());
     let all = good(&reference.with(|at| reference.blocks.iter().any(|block| block.contains(&at)))).config;
     assert_eq!((all.streams.len(), all.webhooks.len(), all.endpoints[0].commands.len()), (2, 4, 2));
+    assert_eq!(all.redis_sources.len(), 2);
 }
 
 /// The dotted names of all keys under a schema.
@@ -262,7 +264,7 @@ drian = \"20s\"
 [limits]
 frame = \"17MiB\"
 queue = 5
-[redis]
+[auth]
 [[stream]]
 name = \"a-b\"
 topics = \"é/*b\"
@@ -323,9 +325,9 @@ fn each_mistake_is_found() {
     check("limits = { connections = 1.5 }", 26, "expected a whole number");
     check("limits = { connects_per_ip = \"20/h\" }", 30, "no rate");
     check("limits = { queue = \"2MiB\", queues = \"1MiB\" }", 20, "larger than all");
-    check("store = { engine = \"redis\" }", 20, "not known here");
+    check("store = { engine = \"disk\" }", 20, "not known here");
     check("auth = {}", 1, "unknown key `auth`");
-    check("source = { redis = [] }", 12, "unknown key `redis`");
+    check("source = { fetch = [] }", 12, "unknown key `fetch`");
     check("[stream]\nname = \"a\"", 1, "tables under [[stream]]");
 
     let stream = |keys: &str| format!("[[stream]]\nname = \"a\"\ntopics = \"a\"\n{keys}");
@@ -334,7 +336,7 @@ fn each_mistake_is_found() {
     check(&stream("clear = { \".a\" = 1 }"), 9, "nothing is retained");
     check(&stream("retain = 1\nclear = { a = 1 }"), 11, "begins with a dot");
     check(&stream("retain = 1\nclear = {}"), 9, "no field is named");
-    check(&stream("live = true"), 1, "unknown key `live`");
+    check(&stream("live = 1"), 8, "expected true or false");
     check(&stream("[[stream]]\nname = \"a\"\ntopics = \"b\""), 8, "there twice");
     check(&stream("[[stream]]\nname = \"b\"\ntopics = \"a\""), 10, "streams above take all of it");
     check(&stream("[[stream]]\nname = \"events\"\ntopics = \"b\""), 10, "everything else goes");
@@ -429,6 +431,8 @@ fn a_secret_is_never_shown() {
     check("verify = { bearer = \"hunter2 }");
     check("verify = { bearer = [\n\"hunter2\" \"hunter2\" ] }");
     check("[source.webhook.verify]\nbearer = 'hunter2");
+    check("verify = { bearer = hunter2 }");
+    check("[source.webhook.verify]\nbearer = [\nhunter2\n]");
     let fine = good("[[source.webhook]]\npath = \"/h\"\ntopic = \"a\"\nverify.bearer = \"hunter2\"\n");
     assert!(!format!("{fine:?}").contains("hunter2"));
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use relay::event::{Event, Kind, Payload, Time};
-use relay::stream::{Appended, Dedupe, Draft, Page, Partition, Refused, Settings, Streams};
+use relay::stream::{Appended, Dedupe, Draft, Page, Partition, Refused, Resolved, Settings, Streams};
 use relay::topic::{Pattern, Topic};
 
 /// Makes streams of settings, bytes of memory and a number of readers.
@@ -35,12 +35,13 @@ fn stream(name: &str, max_events: u64) -> Settings {
         retain: 0,
         clear: None,
         partitions: 1,
+        live: false,
     }
 }
 
 fn draft(topic: &str, payload: &str) -> Draft {
     let payload = Payload { kind: Kind::Text, bytes: payload.to_string().into() };
-    Draft { topic: Topic::new(topic).unwrap(), payload, dedupe: None }
+    Draft { topic: Topic::new(topic).unwrap(), payload, dedupe: None, name: None }
 }
 
 fn json(topic: &str, payload: &str) -> Draft {

@@ -22,6 +22,7 @@ mod life;
 mod limits;
 mod model;
 mod readme;
+mod redis;
 mod reload;
 mod resume;
 mod seam;

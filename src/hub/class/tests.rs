@@ -7,7 +7,7 @@ use crate::wire::form::{Format, Transport};
 
 fn event(position: u64) -> Event {
     Event {
-        place: Place::new("s".into(), 0).into(),
+        place: Place::new("s".into(), 0, false).into(),
         epoch: Epoch(1),
         position,
         topic: Topic::new("t").unwrap(),

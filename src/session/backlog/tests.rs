@@ -40,6 +40,7 @@ impl World {
             retain,
             clear: Some(clear),
             partitions,
+            live: false,
         };
         let streams = Streams::new(vec![settings], 1 << 30, 1);
         let mut reach: Vec<u32> = streams.partitions().iter().map(|p| p.place().hash).collect();
@@ -52,7 +53,7 @@ impl World {
         self.now += u64::from(payload % 2);
         let bytes = Bytes::from(payload.to_string());
         let topic = Topic::new(&format!("t/{topic}")).unwrap();
-        let draft = Draft { topic, payload: Payload { kind: Kind::Json, bytes }, dedupe: None };
+        let draft = Draft { topic, payload: Payload { kind: Kind::Json, bytes }, dedupe: None, name: None };
         at_once(self.streams.append(vec![draft], Time(self.now))).unwrap();
     }
 

@@ -11,7 +11,7 @@ use crate::topic::Pattern;
 fn event(topic: &str, position: u64) -> Arc<Event> {
     let payload = Payload { kind: Kind::Text, bytes: Bytes::from(vec![b'x'; position as usize % 7]) };
     let topic = Topic::new(topic).unwrap();
-    let place = Place::new("s".into(), 0).into();
+    let place = Place::new("s".into(), 0, false).into();
     Arc::new(Event { place, epoch: Epoch(1), position, topic, time: Time(position), payload })
 }
 

@@ -21,7 +21,7 @@ fn chunked(transport: Transport) -> Form {
 
 fn an_event(kind: Kind, bytes: &[u8]) -> Event {
     Event {
-        place: Arc::new(Place { stream: "alerts".into(), partition: 0, hash: 7 }),
+        place: Arc::new(Place { stream: "alerts".into(), partition: 0, hash: 7, live: false }),
         epoch: Epoch(35),
         position: 1042,
         topic: Topic::new("a/\"b\"").unwrap(),

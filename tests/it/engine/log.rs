@@ -137,10 +137,10 @@ pub fn marks_mean_positions_of_this_epoch_only(make: Make) {
     assert_eq!(head, 5);
     let mark = |epoch, position| Mark { partition: a.place().hash, epoch, position };
     for position in [0, 1, 5, 6, 1 << 40] {
-        assert_eq!(a.resolve(&mark(epoch, position)), Some(position));
+        assert_eq!(a.resolve(&mark(epoch, position)), Resolved::At(position));
     }
-    assert_eq!(a.resolve(&mark(Epoch(epoch.0 ^ 1), 3)), None);
-    assert_eq!(a.resolve(&mark(only(&streams, "events").head().0, 0)), None);
+    assert_eq!(a.resolve(&mark(Epoch(epoch.0 ^ 1), 3)), Resolved::Unknown);
+    assert_eq!(a.resolve(&mark(only(&streams, "events").head().0, 0)), Resolved::Unknown);
 }
 
 pub fn a_key_is_one_event_within_its_window(make: Make) {

@@ -82,7 +82,11 @@ pub fn a_new_partition_is_unread(make: Make) {
     let (epoch, position) = first.head();
     let again = only(&streams, "a");
     assert_eq!(again.place().hash, first.place().hash);
-    assert_eq!(again.resolve(&Mark { partition: again.place().hash, epoch, position }), None, "another life");
+    assert_eq!(
+        again.resolve(&Mark { partition: again.place().hash, epoch, position }),
+        Resolved::Unknown,
+        "another life"
+    );
 }
 
 pub fn topics_move_with_the_file(make: Make) {

@@ -1,0 +1,315 @@
+//! Links: supervised connections to Redis servers.
+//!
+//! A link connects when it is asked for, and again for ever. It finds the node: the one there is, the master that the
+//! Sentinels know, the owner of a key's slot in a Cluster. A [`Wire`] is one connection to one Redis process, so what it
+//! has read and written is of one life. Whoever meets an error says so ([`Link::failed`]), and the next asks a new one.
+
+mod connect;
+mod script;
+pub mod server;
+mod slots;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{Cmd, RedisError, Value};
+use tokio::time::Instant;
+
+pub use connect::Push;
+pub use script::Script;
+use server::{Address, Server, Topology};
+use slots::Slots;
+
+/// Between two attempts to connect: short enough that a Redis that is back is found at once, long enough not to hammer.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1000));
+/// A command is sent to another node so many times before somebody else is to decide.
+const REDIRECTIONS: usize = 5;
+
+/// A supervised way to a Redis server. Clones are the same link.
+#[derive(Clone)]
+pub struct Link(Arc<Inner>);
+
+struct Inner {
+    server: Server,
+    /// For the log: what it is for.
+    name: &'static str,
+    nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    slots: tokio::sync::Mutex<Slots>,
+    /// Why it could not connect the last time; none when it could.
+    trouble: Mutex<Option<String>>,
+}
+
+/// One node, connected or not.
+struct Node {
+    address: Address,
+    wire: tokio::sync::Mutex<Tried>,
+    /// The wire that somebody found broken.
+    broken: AtomicU64,
+}
+
+/// What became of the last attempt.
+enum Tried {
+    Never,
+    Up(Wire),
+    Down { why: Down, until: Instant, pause: Duration },
+}
+
+/// One connection to one Redis process.
+#[derive(Clone)]
+pub struct Wire {
+    /// For commands. Replies come within the server's `timeout`, or as long as was asked for.
+    pub connection: redis::aio::MultiplexedConnection,
+    /// The process at the other end.
+    pub run_id: Arc<str>,
+    address: Address,
+    number: u64,
+}
+
+/// Why a server cannot be used now, for people. It never has a password in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Down(pub String);
+
+/// What is to be done about a failed command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It certainly was not done, and the link knows by now where to send it instead.
+    Again,
+    /// Somebody else must decide.
+    Failed,
+}
+
+/// Pauses that grow between attempts, with jitter: for whoever holds a connection of its own.
+pub struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff(PAUSE.0)
+    }
+}
+
+impl Backoff {
+    /// Waits before the next attempt.
+    pub async fn wait(&mut self) {
+        tokio::time::sleep(self.next()).await;
+    }
+
+    /// From the beginning.
+    pub fn reset(&mut self) {
+        self.0 = PAUSE.0;
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.0.mul_f64(0.75 + 0.5 * fastrand::f64());
+        self.0 = (self.0 * 2).min(PAUSE.1);
+        pause
+    }
+}
+
+impl Link {
+    /// Not connected yet. `name` says in the log what it is for.
+    pub fn new(server: Server, name: &'static str) -> Link {
+        let slots = tokio::sync::Mutex::new(Slots::new(&server));
+        Link(Arc::new(Inner { server, name, nodes: Mutex::default(), slots, trouble: Mutex::default() }))
+    }
+
+    /// Where it leads.
+    pub fn server(&self) -> &Server {
+        &self.0.server
+    }
+
+    /// Whether it could connect the last time it tried; else why not.
+    pub fn is_up(&self) -> Result<(), Down> {
+        locked(&self.0.trouble).clone().map_or(Ok(()), |why| Err(Down(why)))
+    }
+
+    /// The connection to the node that owns a key, which all share. Waits for one if it must be made; at once an error
+    /// while it is known that there is none.
+    pub async fn at(&self, key: &[u8]) -> Result<Wire, Down> {
+        let node = self.node(self.locate(key).await?);
+        let up = self.shared(&node).await;
+        if up.is_err() && self.0.server.topology == Topology::Cluster {
+            self.0.slots.lock().await.doubt(); // a node that is gone may have an heir
+        }
+        up
+    }
+
+    /// A connection of its own to the node that owns a key: for reads that block, and for subscriptions, whose pushes go
+    /// to `push`. Replies may take as long as `patience`.
+    pub async fn own(&self, key: &[u8], push: Option<Push>, patience: Duration) -> Result<Wire, Down> {
+        let located = self.locate(key).await;
+        let made = match located {
+            Ok(address) => connect::connect(&self.0.server, &address, push, patience).await,
+            Err(down) => Err(down),
+        };
+        if made.is_err() && self.0.server.topology == Topology::Cluster {
+            self.0.slots.lock().await.doubt();
+        }
+        self.note(made.as_ref().err());
+        made
+    }
+
+    /// Runs a script whose keys share a slot, where they are. `fill` adds the arguments, which may depend on the process
+    /// that is asked.
+    pub async fn run(
+        &self,
+        script: &Script,
+        keys: &[Vec<u8>],
+        fill: &(dyn Fn(&Wire, &mut Cmd) + Sync),
+    ) -> Result<Value, Down> {
+        let slot = keys.first().map_or(&b""[..], |key| key);
+        self.within(slot, async {
+            let mut last = Down("no node answered".to_owned());
+            for _ in 0..REDIRECTIONS {
+                let mut wire = self.at(slot).await?;
+                match script.run(&mut wire, keys, fill).await {
+                    Ok(value) => return Ok(value),
+                    Err(error) => {
+                        let verdict = self.failed(&wire, &error).await;
+                        last = self.down(&error);
+                        if verdict == Verdict::Failed {
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(last)
+        })
+        .await
+    }
+
+    /// Runs one command on the node that owns `key`.
+    pub async fn call(&self, key: &[u8], command: &Cmd) -> Result<Value, Down> {
+        self.within(key, async {
+            let mut last = Down("no node answered".to_owned());
+            for _ in 0..REDIRECTIONS {
+                let mut wire = self.at(key).await?;
+                match command.query_async(&mut wire.connection).await {
+                    Ok(value) => return Ok(value),
+                    Err(error) => {
+                        let verdict = self.failed(&wire, &error).await;
+                        last = self.down(&error);
+                        if verdict == Verdict::Failed {
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(last)
+        })
+        .await
+    }
+
+    /// All of it within the server's `timeout`. A connection on which nothing comes back in that time is given up: the
+    /// process may be stopped, and those who come next shall hear it at once.
+    async fn within<T>(&self, key: &[u8], work: impl Future<Output = Result<T, Down>>) -> Result<T, Down> {
+        let timeout = self.0.server.timeout;
+        match tokio::time::timeout(timeout, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                if let Ok(Ok(wire)) = tokio::time::timeout(Duration::ZERO, self.at(key)).await {
+                    self.give_up(&wire);
+                }
+                let down = Down(format!("{}: no answer within {timeout:?}", self.0.server));
+                self.note(Some(&down));
+                Err(down)
+            }
+        }
+    }
+
+    /// What a failed command means: the connection is given up, or the map of the Cluster followed, or neither.
+    pub async fn failed(&self, wire: &Wire, error: &RedisError) -> Verdict {
+        use redis::{ErrorKind, ServerErrorKind as Server};
+        match error.kind() {
+            ErrorKind::Server(Server::Moved | Server::Ask) => {
+                let to = error.redirect_node();
+                let mut slots = self.0.slots.lock().await;
+                if error.kind() == ErrorKind::Server(Server::Moved) {
+                    slots.moved(to);
+                } else {
+                    slots.doubt();
+                }
+                Verdict::Again
+            }
+            ErrorKind::Server(Server::TryAgain) => {
+                tokio::time::sleep(PAUSE.0 / 4).await; // some of its keys are on their way to another node
+                Verdict::Again
+            }
+            ErrorKind::Server(Server::ReadOnly | Server::BusyLoading | Server::MasterDown | Server::ClusterDown) => {
+                self.give_up(wire);
+                Verdict::Failed
+            }
+            ErrorKind::Server(_) if error.code() != Some("NOAUTH") => Verdict::Failed,
+            _ => {
+                self.give_up(wire);
+                Verdict::Failed
+            }
+        }
+    }
+
+    /// An error as people read it.
+    pub fn down(&self, error: &RedisError) -> Down {
+        connect::down(&self.0.server, error)
+    }
+
+    /// This connection is not handed out any more.
+    pub fn give_up(&self, wire: &Wire) {
+        self.node(wire.address.clone()).broken.fetch_max(wire.number, Relaxed);
+    }
+
+    async fn locate(&self, key: &[u8]) -> Result<Address, Down> {
+        let server = &self.0.server;
+        match &server.topology {
+            // Of Sentinels the address is only a name here: the master is looked up with each attempt to connect.
+            Topology::Single | Topology::Sentinel { .. } => Ok(server.addresses[0].clone()),
+            Topology::Cluster => self.0.slots.lock().await.owner(server, key).await.inspect_err(|down| {
+                self.note(Some(down));
+            }),
+        }
+    }
+
+    fn node(&self, address: Address) -> Arc<Node> {
+        let new = || Node { address: address.clone(), wire: Tried::Never.into(), broken: AtomicU64::new(0) };
+        locked(&self.0.nodes).entry(address.clone()).or_insert_with(|| Arc::new(new())).clone()
+    }
+
+    async fn shared(&self, node: &Node) -> Result<Wire, Down> {
+        let mut tried = node.wire.lock().await;
+        let mut backoff = Backoff::default();
+        match &*tried {
+            Tried::Up(wire) if wire.number > node.broken.load(Relaxed) => return Ok(wire.clone()),
+            Tried::Down { why, until, .. } if Instant::now() < *until => return Err(why.clone()),
+            Tried::Down { pause, .. } => backoff = Backoff(*pause),
+            Tried::Never | Tried::Up(_) => {}
+        }
+        let made = connect::connect(&self.0.server, &node.address, None, self.0.server.timeout).await;
+        self.note(made.as_ref().err());
+        *tried = match &made {
+            Ok(wire) => Tried::Up(wire.clone()),
+            Err(why) => {
+                let until = Instant::now() + backoff.next();
+                Tried::Down { why: why.clone(), until, pause: backoff.0 }
+            }
+        };
+        made
+    }
+
+    /// Says once that it is down, and once that it is up again.
+    fn note(&self, down: Option<&Down>) {
+        let mut trouble = locked(&self.0.trouble);
+        match (down, trouble.is_some()) {
+            (Some(Down(why)), false) => {
+                tracing::warn!(link = self.0.name, server = %self.0.server, %why, "Redis cannot be used");
+            }
+            (None, true) => tracing::info!(link = self.0.name, server = %self.0.server, "Redis can be used again"),
+            _ => {}
+        }
+        *trouble = down.map(|down| down.0.clone());
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

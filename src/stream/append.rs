@@ -1,0 +1,171 @@
+//! Into the streams: a batch is taken apart by partition, and each takes its part.
+
+use std::sync::Arc;
+
+use super::partition::Entry;
+use super::table::Table;
+use super::{Appended, Ask, Draft, Lease, Name, Origin, Partition, Refused, Streams};
+use crate::event::{Kind, Payload, Time};
+use crate::topic::{Pattern, Topic};
+
+/// What stands where an event's topic stands, in the place of events that are missing.
+const GAP: &str = "relay.gap";
+
+impl Streams {
+    /// Appends in order, with contiguous positions per partition. Each partition takes its part of the batch whole or
+    /// not at all; the first that refuses ends it, so that a refused batch over several may be stored in part.
+    pub async fn append(&self, drafts: Vec<Draft>, now: Time) -> Result<Appended, Refused> {
+        self.append_all(None, drafts, now).await
+    }
+
+    /// The same for the holder of a source's lease: what was appended before, by whomever, is left out by its name. So a
+    /// batch whose fate is not known is appended again, until it is.
+    pub async fn append_from(&self, origin: &Origin, drafts: Vec<Draft>, now: Time) -> Result<Appended, Refused> {
+        self.append_all(Some(origin), drafts, now).await
+    }
+
+    async fn append_all(&self, origin: Option<&Origin>, drafts: Vec<Draft>, now: Time) -> Result<Appended, Refused> {
+        self.memory.tell(now);
+        let table = self.table.load_full();
+        let mut appended = Appended { ids: vec![String::new(); drafts.len()], duplicates: 0 };
+        let mut outcome = Ok(());
+        let mut news = false;
+        for (partition, batch) in table.route(drafts) {
+            match self.append_to(&partition, batch, origin, now, &mut appended).await {
+                Ok(new) => news |= new,
+                Err(refused) => {
+                    outcome = Err(refused);
+                    break;
+                }
+            }
+        }
+        if news {
+            self.settle(&table);
+        }
+        outcome.map(|()| appended)
+    }
+
+    /// One partition's part; whether something new is here by now.
+    async fn append_to(
+        &self,
+        partition: &Arc<Partition>,
+        batch: Vec<Entry>,
+        origin: Option<&Origin>,
+        now: Time,
+        appended: &mut Appended,
+    ) -> Result<bool, Refused> {
+        let Some(store) = &self.store else { return take(partition, batch, now, appended) };
+        if partition.place().live {
+            return store.publish(&batch, now).await.map(|()| false).map_err(Refused::Away);
+        }
+        if !partition.is_open() {
+            return Err(crate::link::Down("the store was not reached yet".to_owned()).into());
+        }
+        if let Some(behind) = self.refusing() {
+            return Err(behind);
+        }
+        let landed = store.append(partition, partition.limits(), &batch, origin, now).await?;
+        for one in landed {
+            appended.duplicates += usize::from(one.duplicate);
+            if let Some((epoch, position)) = one.place {
+                appended.ids[one.at] = partition.id_of(epoch, position);
+            }
+        }
+        Ok(false) // it comes back by the tail
+    }
+
+    /// Something is new here: readers are woken, and there is room for it.
+    fn settle(&self, table: &Table) {
+        self.wake();
+        self.memory.make_room(&table.partitions);
+    }
+
+    /// Says, in every partition that these patterns reach, that a source lost something here. `at`: under this name, so
+    /// that it is said once.
+    pub async fn tell_gap(
+        &self,
+        origin: &Origin,
+        topics: &[Pattern],
+        at: Option<Name>,
+        now: Time,
+    ) -> Result<(), Refused> {
+        let table = self.table.load_full();
+        for partition in table.reached(topics, false) {
+            let entry = gap(topics, at);
+            self.append_to(&partition, vec![entry], Some(origin), now, &mut one()).await?;
+        }
+        self.settle(&table);
+        Ok(())
+    }
+
+    /// Takes, keeps or gives back the lease of a source. With one instance there is nobody else to hold it.
+    pub async fn lease(&self, source: &str, ask: &Ask<'_>) -> Result<Lease, Refused> {
+        match &self.store {
+            Some(store) => store.lease(source, ask).await,
+            None => Ok(Lease { mine: !ask.resign, fence: 0, done: None, free_for: None, known: false }),
+        }
+    }
+
+    /// Whether events of this topic go by without a log.
+    pub fn is_live(&self, topic: &Topic) -> bool {
+        self.table.load().is_live(topic.as_str())
+    }
+
+    /// Events of live streams, straight to the sessions of this instance. What comes faster than they are served is lost,
+    /// and told.
+    pub fn deliver(&self, drafts: Vec<Draft>, now: Time) {
+        self.memory.tell(now);
+        let table = self.table.load_full();
+        for (partition, batch) in table.route(drafts) {
+            if !partition.place().live {
+                continue;
+            }
+            let topics: Vec<Pattern> =
+                batch.iter().filter_map(|entry| Pattern::new(entry.topic.as_str()).ok()).collect();
+            if take(&partition, batch, now, &mut one()).is_err() {
+                partition.append_anyway(gap(&topics, None), now);
+            }
+        }
+        self.settle(&table);
+    }
+
+    /// In the live streams of this instance something is missing.
+    pub fn deliver_gap(&self, topics: &[Pattern], now: Time) {
+        let table = self.table.load_full();
+        for partition in table.reached(topics, true) {
+            partition.append_anyway(gap(topics, None), now);
+        }
+        self.settle(&table);
+    }
+}
+
+/// In memory.
+fn take(partition: &Partition, batch: Vec<Entry>, now: Time, appended: &mut Appended) -> Result<bool, Refused> {
+    let mut news = false;
+    for one in partition.append(batch, now)? {
+        if !partition.place().live && one.at < appended.ids.len() {
+            appended.ids[one.at] = one.event.id();
+        }
+        appended.duplicates += usize::from(one.duplicate);
+        news |= !one.duplicate;
+    }
+    Ok(news)
+}
+
+/// For a batch of one, of which nobody asks the id.
+fn one() -> Appended {
+    Appended { ids: vec![String::new()], duplicates: 0 }
+}
+
+fn gap(topics: &[Pattern], name: Option<Name>) -> Entry {
+    let topics: Vec<&str> = topics.iter().map(Pattern::as_str).collect();
+    let list = serde_json::to_vec(&topics).expect("texts are JSON");
+    Entry {
+        at: 0,
+        topic: Topic::new(GAP).expect("it is a topic"),
+        payload: Payload { kind: Kind::Gap, bytes: list.into() },
+        key: None,
+        name,
+        clears: false,
+    }
+}

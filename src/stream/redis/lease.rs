@@ -1,0 +1,31 @@
+//! Leases: who appends what a source says.
+
+use std::time::Duration;
+
+use redis::{Cmd, FromRedisValue};
+
+use super::{FORMAT, Store};
+use crate::link::{Down, Script, Wire};
+use crate::stream::{Ask, Lease, Name, Refused};
+
+static LEASE: Script = Script::new(include_str!("lease.lua"));
+
+impl Store {
+    /// Takes, keeps or gives back a source's lease, or only looks.
+    pub async fn lease(&self, source: &str, ask: &Ask<'_>) -> Result<Lease, Refused> {
+        let keys = [format!("{}:{FORMAT}:{{source:{source}}}", self.prefix).into_bytes()];
+        let flag = |set: bool| if set { "1" } else { "0" };
+        let number = |pick: fn(Name) -> u64| ask.done.map(|name| pick(name).to_string()).unwrap_or_default();
+        let fill = |_: &Wire, command: &mut Cmd| {
+            command.arg(ask.me).arg(ask.ttl.as_millis() as u64).arg(flag(ask.may_take)).arg(flag(ask.resign));
+            command.arg(number(|name| name.0)).arg(number(|name| name.1));
+        };
+        let answer = self.link.run(&LEASE, &keys, &fill).await?;
+        type Answer = (u8, u64, String, String, i64, u8);
+        let (mine, fence, marker, count, free, known) =
+            Answer::from_redis_value(answer).map_err(|error| Down(error.to_string()))?;
+        let done = marker.parse().ok().zip(count.parse().ok()).map(|(marker, count)| Name(marker, count));
+        let free_for = u64::try_from(free).ok().map(Duration::from_millis);
+        Ok(Lease { mine: mine == 1, fence, done, free_for, known: known == 1 })
+    }
+}

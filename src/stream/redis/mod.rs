@@ -1,0 +1,185 @@
+//! The store outside: streams kept in Redis, by many instances. One script for each partition touched appends; the tail
+//! of every partition is read back and mirrored here; older pages are fetched when somebody reads them.
+
+mod entry;
+mod fetch;
+mod lease;
+mod live;
+mod settle;
+mod tail;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use redis::{Cmd, FromRedisValue, Value};
+use tokio::sync::Notify;
+
+use super::dedupe::MAX_KEYS;
+use super::older::Older;
+use super::partition::{Entry, Limits};
+use super::{Origin, Partition, Refused, Streams};
+use crate::event::{Epoch, Time};
+use crate::link::server::Server;
+use crate::link::{Down, Link, Script};
+
+/// The layout of keys and entries, part of every key. Releases with another one refuse.
+const FORMAT: &str = "1";
+/// How long an append waits until what it appended is here as well. It is, as a rule, at once; and if reading is
+/// interrupted, what is stored is stored.
+const ECHO: Duration = Duration::from_millis(250);
+
+static APPEND: Script = Script::new(concat!(include_str!("life.lua"), include_str!("append.lua")));
+
+/// What `[redis]` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where it is.
+    pub server: Server,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// Whose clock says when an event was accepted: Redis's own, for it is the same for all instances; or that of whoever
+    /// appends, for tests that make time pass.
+    pub own_clock: bool,
+}
+
+/// Streams in one Redis.
+pub(super) struct Store {
+    pub link: Link,
+    prefix: String,
+    own_clock: bool,
+    pub older: Arc<Older>,
+    /// Behind which entry the tail of a partition is read on, by the partition's hash. Whoever changes what a partition
+    /// mirrors holds it.
+    places: tokio::sync::Mutex<HashMap<u32, Place>>,
+    /// Something was mirrored.
+    news: Notify,
+    /// The table of streams changed, or the store is let go.
+    pub changed: Notify,
+    /// What keeps the tails from being read, by connection.
+    troubles: Mutex<HashMap<String, String>>,
+}
+
+/// What the tail knows of a partition.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// The id of the entry it has read last.
+    id: (u64, u64),
+    /// It was found, and is mirrored from there on.
+    open: bool,
+}
+
+/// Where an event landed.
+pub(super) struct Landed {
+    /// Its number in the batch.
+    pub at: usize,
+    /// `None` if its source had appended it before.
+    pub place: Option<(Epoch, u64)>,
+    pub duplicate: bool,
+}
+
+/// Follows Redis for as long as there are streams.
+pub(super) fn follow(store: &Arc<Store>, streams: &Weak<Streams>) {
+    tokio::spawn(tail::run(store.clone(), streams.clone()));
+    tokio::spawn(fetch::run(store.clone(), streams.clone()));
+    tokio::spawn(live::run(store.clone(), streams.clone()));
+}
+
+impl Store {
+    pub fn new(settings: Settings) -> Arc<Store> {
+        let Settings { server, prefix, own_clock } = settings;
+        Arc::new(Store {
+            link: Link::new(server, "store"),
+            prefix,
+            own_clock,
+            older: Arc::default(),
+            places: tokio::sync::Mutex::default(),
+            news: Notify::new(),
+            changed: Notify::new(),
+            troubles: Mutex::default(),
+        })
+    }
+
+    /// Appends a batch to one partition. Refused, it may be there all the same: an answer can be lost.
+    pub async fn append(
+        &self,
+        partition: &Partition,
+        limits: Limits,
+        batch: &[Entry],
+        origin: Option<&Origin>,
+        now: Time,
+    ) -> Result<Vec<Landed>, Refused> {
+        let mut keys = self.keys(partition, &["log", "meta", "keys", "order", "values", "topics"]);
+        if let Some(origin) = origin {
+            keys.extend(self.keys(partition, &[&format!("at:{}", origin.source)]));
+        }
+        let now = if self.own_clock { String::new() } else { now.0.to_string() };
+        let age = limits.max_age.map_or(0, |age| age.as_millis());
+        let fence = origin.map(|origin| origin.fence.to_string()).unwrap_or_default();
+        let fill = move |wire: &crate::link::Wire, command: &mut Cmd| {
+            command.arg(&*wire.run_id).arg(&now).arg(candidate(partition).0).arg(limits.max_events);
+            command.arg(age.to_string()).arg(limits.retain).arg(MAX_KEYS).arg(&fence);
+            batch.iter().for_each(|entry| entry::write(entry, command));
+        };
+        let answer = self.link.run(&APPEND, &keys, &fill).await?;
+        if matches!(answer, Value::Int(0)) {
+            return Err(Refused::Fenced);
+        }
+        let numbers = Vec::<i64>::from_redis_value(answer).map_err(|error| Down(error.to_string()))?;
+        let landed = |(entry, pair): (&Entry, &[i64])| Landed {
+            at: entry.at,
+            place: (pair[0] > 0).then(|| (Epoch(pair[0] as u32), pair[1].unsigned_abs())),
+            duplicate: pair[1] <= 0,
+        };
+        let landed: Vec<Landed> = batch.iter().zip(numbers.chunks_exact(2)).map(landed).collect();
+        let last = landed.iter().filter(|one| !one.duplicate).filter_map(|one| one.place).next_back();
+        if let Some((_, position)) = last {
+            self.echo(partition, position).await;
+        }
+        Ok(landed)
+    }
+
+    /// Waits until this instance has what it appended, so that whoever was told of it finds it here.
+    async fn echo(&self, partition: &Partition, position: u64) {
+        let here = async {
+            loop {
+                let news = self.news.notified();
+                if partition.is_at(position) {
+                    return;
+                }
+                news.await;
+            }
+        };
+        let _ = tokio::time::timeout(ECHO, here).await; // it comes when the tail is read again
+    }
+
+    /// Why not everything can be read and appended now.
+    pub fn troubles(&self) -> Vec<String> {
+        let mut all: Vec<String> = locked(&self.troubles).values().cloned().collect();
+        all.extend(self.link.is_up().err().map(|down| down.0));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Keys of a partition; they share a slot.
+    fn keys(&self, partition: &Partition, names: &[&str]) -> Vec<Vec<u8>> {
+        let place = partition.place();
+        let key = |name: &&str| {
+            format!("{}:{FORMAT}:{{{}/{}}}:{name}", self.prefix, place.stream, place.partition).into_bytes()
+        };
+        names.iter().map(key).collect()
+    }
+}
+
+/// An epoch for a new life. Ids name the stream and the epoch, but not the partition: so the partitions of a stream take
+/// theirs from different numbers.
+fn candidate(partition: &Partition) -> Epoch {
+    let number = partition.place().partition;
+    let random = getrandom::u32().expect("the system has random numbers once it runs programs") % super::table::EPOCHS;
+    Epoch((random - random % 64 + number).max(64 + number))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

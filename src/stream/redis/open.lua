@@ -1,0 +1,11 @@
+-- Looks where a partition is, and begins its new life if another process wrote last.
+-- KEYS  log, meta        ARGV  run id, an epoch for a new life
+-- Returns epoch, last position, last time, past lives, the oldest position that is kept.
+local log, meta, run = KEYS[1], KEYS[2], ARGV[1]
+local epoch, position, time, past, news = life(meta, run, ARGV[2])
+if news then
+    keep(meta, run, epoch, position, time, past)
+end
+local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+local first = oldest and string.match(oldest[1], '%-(%d+)$') or text(position + 1)
+return { epoch, text(position), text(time), past, first }
