@@ -10,6 +10,11 @@ use crate::topic::{Pattern, Topic};
 /// RFC 3339 writes years with four digits; what lies beyond is written as the last millisecond of 9999.
 const LAST_MILLISECOND: u64 = 253_402_300_799_999;
 
+/// The topic of a gap that a source left, and of one that a lost tail left.
+pub const LOST_BY_SOURCE: &str = "relay.gap.source";
+/// See above.
+pub const LOST_LIFE: &str = "relay.gap.epoch";
+
 /// Two digits at a time: an event's time is written once for each wire format it goes out in.
 const PAIRS: &[u8; 200] = b"\
     0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849\
@@ -143,6 +148,11 @@ impl Event {
     pub fn lost(&self) -> Option<Vec<Pattern>> {
         let list = || serde_json::from_slice::<Vec<String>>(&self.payload.bytes).unwrap_or_default();
         (self.payload.kind == Kind::Gap).then(|| list().iter().filter_map(|text| Pattern::new(text).ok()).collect())
+    }
+
+    /// Whether that gap is a tail that was lost with a life of the partition, and not what a source lost.
+    pub fn lost_a_life(&self) -> bool {
+        self.payload.kind == Kind::Gap && self.topic.as_str() == LOST_LIFE
     }
 
     /// The id as text; of a live stream there is none.

@@ -15,7 +15,8 @@
 //! * [`session`] is what one subscriber asked for: its backlog, commands, pace.
 //! * [`wire`] is bytes: frames in, frames out. It knows no socket.
 //! * [`link`] keeps connections to Redis servers, for streams kept there and for sources that read from there.
-//! * [`gate`] says who may come in; [`http`] speaks HTTP until a socket is handed to the hub.
+//! * [`gate`] says who may come in, counting over all instances where they share a Redis; [`http`] speaks HTTP until a
+//!   socket is handed to the hub.
 //! * [`app`] is the only file that knows all others: build, bind, watch, reload, drain.
 //!
 //! ## Absences
@@ -31,7 +32,8 @@
 //! client's address behind trusted proxies. **Close**: why a session ended. **Instance**: one running process.
 //! **Reach**: the partitions that an endpoint's `allow` can touch. **Audience**: the sessions of one shard that hear the
 //! same events in the same form, so that matching and encoding happen once for all of them. **Backlog**: what a session
-//! still has to be sent before it is live. **Link**: a supervised connection to a Redis server.
+//! still has to be sent before it is live. **Link**: a supervised connection to a Redis server. **Share**: the sessions
+//! of one address that one instance has, of all that count together.
 #![forbid(unsafe_code)]
 
 pub mod app;

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::close::Close;
 use crate::event::Time;
 use crate::gate::limits::{Counts, Refusal};
+use crate::gate::shares::Counted;
 use crate::stream::StreamStats;
 use crate::wire::form::{GapReason, Transport};
 pub use counters::{Count, Histogram, ShardCounters};
@@ -53,6 +54,8 @@ pub enum Refused {
     BodyTimeout,
     /// This instance is stopping.
     Draining,
+    /// This instance has not found its store yet, or needs it and cannot reach it.
+    NotOpen,
     /// The system gave no socket (`EMFILE` and its like).
     AcceptErrors,
     /// Served, but its `X-Forwarded-For` did not count: perhaps `trusted_proxies` lacks somebody.
@@ -84,6 +87,8 @@ pub struct EndpointCounters {
 pub struct Observed<'a> {
     pub now: Time,
     pub limits: Counts,
+    /// None if this instance is alone.
+    pub shares: Option<Counted>,
     pub streams: &'a [StreamStats],
 }
 
@@ -96,7 +101,7 @@ struct Requests {
 
 impl Refused {
     /// All of them.
-    pub const ALL: [Refused; 16] = [
+    pub const ALL: [Refused; 17] = [
         Refused::Limit(Refusal::Connections),
         Refused::Limit(Refusal::ConnectionsPerIp),
         Refused::Limit(Refusal::ConnectsPerIp),
@@ -111,6 +116,7 @@ impl Refused {
         Refused::HeadTooLarge,
         Refused::BodyTimeout,
         Refused::Draining,
+        Refused::NotOpen,
         Refused::AcceptErrors,
         Refused::UntrustedForwarded,
     ];
@@ -128,6 +134,7 @@ impl Refused {
             Refused::HeadTooLarge => "head_too_large",
             Refused::BodyTimeout => "body_timeout",
             Refused::Draining => "draining",
+            Refused::NotOpen => "not_open",
             Refused::AcceptErrors => "accept_errors",
             Refused::UntrustedForwarded => "untrusted_forwarded",
         }
@@ -228,6 +235,7 @@ impl Metrics {
         self.write_hub(&mut out);
         self.write_requests(&mut out);
         write_limits(&observed.limits, &mut out);
+        write_shares(&observed.shares.unwrap_or_default(), &mut out);
         write_streams(observed.streams, &mut out);
         self.write_process(&mut out);
         out.finish()
@@ -367,6 +375,15 @@ fn write_limits(limits: &Counts, out: &mut Exposition) {
     out.single("relay_session_permits", Kind::Gauge, "Sessions and waiting polls let in.", limits.sessions);
     out.single("relay_addresses", Kind::Gauge, "Addresses with a socket or session.", limits.addresses);
     out.single("relay_addresses_remembered", Kind::Gauge, "Entries of the rate tables.", limits.remembered);
+}
+
+fn write_shares(shares: &Counted, out: &mut Exposition) {
+    let Counted { instances, admitted, refused, unasked } = *shares;
+    let help = "Instances that count connections_per_ip together; 1 while this one counts alone.";
+    out.single("relay_shares_instances", Kind::Gauge, help, instances.max(1));
+    let asked = [("admitted", admitted), ("refused", refused), ("unasked", unasked)];
+    let help = "Sessions by what the count over all instances said; unasked: Redis was away.";
+    out.labelled("relay_shares_sessions_total", Kind::Counter, help, "reason", asked);
 }
 
 fn write_streams(streams: &[StreamStats], out: &mut Exposition) {

@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{self, Config, Engine, Loaded, Redis};
 use crate::event::Time;
 use crate::gate::limits::{self, Limits};
+use crate::gate::shares::{self, Shares};
 use crate::http::listen::Passed;
 use crate::http::{Routes, Site};
 use crate::hub::Hub;
@@ -61,7 +62,7 @@ async fn serve(watched: Option<Watched>, loaded: Loaded, files: usize) -> anyhow
     // Before anybody hears `ready`: until it is caught, SIGHUP ends the process.
     let mut changes = watch::changes(watched)?;
     // What is in the store is found before anybody asks for it; a store that is away keeps nobody from starting.
-    site.streams.opened(patience).await;
+    tokio::join!(site.streams.opened(patience), opened(&site, patience));
     running.listen(bound);
     running.announce();
     running.invite();
@@ -98,11 +99,13 @@ fn build(config: &Config, files: usize) -> anyhow::Result<Arc<Site>> {
     let streams = streams(config, shards);
     let publish: Publish = Arc::new(command::start(streams.clone()));
     let hub = Hub::start(&streams, &metrics, &Arc::new(settings(config)), &publish)?;
+    let (limits, shares) = limits(config, instance_id()?);
     Ok(Arc::new(Site {
         routes: Arc::new(Routes::default()).into(),
         hub,
         streams,
-        limits: Limits::new(config.limits.gate.clone()),
+        limits,
+        shares,
         metrics,
         draining: false.into(),
         requests: 0.into(),
@@ -120,6 +123,31 @@ fn streams(config: &Config, shards: usize) -> Arc<Streams> {
             let store = stream::redis::Settings { server, prefix, own_clock: true };
             Streams::in_redis(settings, memory, shards, store)
         }
+    }
+}
+
+/// Who may come in, counted with the instances that have the same store.
+fn limits(config: &Config, instance: String) -> (Arc<Limits>, Option<Shares>) {
+    let gate = config.limits.gate.clone();
+    match config.store.engine {
+        Engine::Memory => (Limits::new(gate), None),
+        Engine::Redis => {
+            let Redis { server, prefix } = config.redis.clone();
+            let limits = Limits::shared(gate);
+            let shares = Shares::start(shares::Settings { server, prefix, instance }, &limits);
+            (limits, Some(shares))
+        }
+    }
+}
+
+/// What other instances know this process by: no two ever have the same.
+fn instance_id() -> anyhow::Result<String> {
+    Ok(format!("{:016x}", getrandom::u64().context("no randomness")?))
+}
+
+async fn opened(site: &Site, patience: Duration) {
+    if let Some(shares) = &site.shares {
+        shares.opened(patience).await;
     }
 }
 

@@ -151,6 +151,9 @@ impl Running {
         self.endpoints = endpoints;
         let by_number = self.endpoints.values().map(|e| (e.id, e.clone())).collect();
         self.site.hub.endpoints(&by_number, config.server.drain);
+        if let Some(shares) = &self.site.shares {
+            shares.set_endpoints(self.endpoints.values().map(|e| (e.id, e.settings.name())));
+        }
         self.site.metrics.set_sources(config.webhooks.iter().map(|(path, _)| path.as_str()));
         self.site.routes.store(Arc::new(routes(config, paths)));
     }

@@ -116,6 +116,9 @@ impl Watched {
             return None;
         }
         self.follow();
+        if content.is_some_and(|bytes| bytes.trim_ascii().is_empty()) {
+            tokio::time::sleep(QUIET).await; // emptied, and not yet written
+        }
         let mut read = config::read_file(&self.file);
         if read.is_err() {
             tokio::time::sleep(QUIET).await; // perhaps half written

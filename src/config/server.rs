@@ -87,7 +87,7 @@ fn gate(table: &mut Table<'_>) -> limits::Settings {
             "connections_per_ip",
             "64",
             integer(1..=10_000_000),
-            "from one address (IPv6: one /64); an endpoint may set its own, lower",
+            "from one address (IPv6: one /64), over all instances in one Redis; an endpoint may set its own, lower",
         ),
         connects_per_ip: table.or("connects_per_ip", r#""20/s burst 64""#, rate(), "new connections from one address"),
         requests_per_ip: table.or("requests_per_ip", r#""100/s burst 200""#, rate(), "webhooks and polls"),

@@ -1,25 +1,20 @@
 //! Limits per peer and for the instance. A slot lives as long as the value that holds it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use super::buckets::Buckets;
+use super::held::Table;
 use super::peer::{Network, Peer};
 
 /// How many addresses each rate tells apart: about 7 MB. Far more than connect to one instance, far less than exist.
 const KNOWN_ADDRESSES: usize = 100_000;
-
-/// Locks for the table of who holds what: more than threads accept at once.
-const PARTS: usize = 16;
 
 /// A rate: `"20/s burst 64"`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,9 +53,8 @@ pub struct Limits {
     rules: ArcSwap<Rules>,
     sockets: AtomicUsize,
     sessions: AtomicUsize,
-    /// Who holds what, in parts with a lock each. Who holds nothing is not in it.
-    held: [Mutex<HashMap<IpAddr, Held>>; PARTS],
-    hasher: RandomState,
+    /// Who holds what.
+    pub(super) held: Table,
 }
 
 /// A TCP connection's slot, from accept until it closes or its session ends.
@@ -75,6 +69,8 @@ pub struct SessionPermit {
     limits: Arc<Limits>,
     ip: Option<IpAddr>,
     endpoint: u32,
+    /// All instances together have not let it in yet.
+    asking: bool,
 }
 
 // Each session owns one.
@@ -97,15 +93,6 @@ struct Rules {
     settings: Settings,
     connects: Arc<Buckets>,
     requests: Arc<Buckets>,
-}
-
-/// What one address holds.
-#[derive(Default)]
-struct Held {
-    sockets: u32,
-    sessions: u32,
-    /// Sessions of each endpoint; few, so a list.
-    endpoints: Vec<(u32, u32)>,
 }
 
 impl Rate {
@@ -165,15 +152,19 @@ impl Refusal {
 }
 
 impl Limits {
-    /// With empty tables.
+    /// With empty tables, for an instance that counts alone.
     pub fn new(settings: Settings) -> Arc<Limits> {
-        Arc::new(Limits {
-            rules: ArcSwap::from_pointee(Rules::new(settings)),
-            sockets: AtomicUsize::new(0),
-            sessions: AtomicUsize::new(0),
-            held: Default::default(),
-            hasher: RandomState::new(),
-        })
+        Limits::with(settings, Table::new(false))
+    }
+
+    /// With empty tables, for one of several: each session then asks [`Shares`](super::shares::Shares) as well.
+    pub fn shared(settings: Settings) -> Arc<Limits> {
+        Limits::with(settings, Table::new(true))
+    }
+
+    fn with(settings: Settings, held: Table) -> Arc<Limits> {
+        let rules = ArcSwap::from_pointee(Rules::new(settings));
+        Arc::new(Limits { rules, sockets: AtomicUsize::new(0), sessions: AtomicUsize::new(0), held })
     }
 
     /// A changed file: those who are in stay in, and an unchanged rate remembers who came how often.
@@ -190,7 +181,7 @@ impl Limits {
         let mut permit = ConnectionPermit { limits: Arc::clone(self), ip: None };
         if let Some(ip) = remote.and_then(|remote| rules.counted(remote)) {
             let most = rules.settings.connections_per_ip.saturating_mul(2);
-            self.enter(ip, |held| held.add_socket(most))?;
+            self.held.enter(ip, |held| held.add_socket(most))?;
             permit.ip = Some(ip);
         }
         Ok(permit)
@@ -200,13 +191,14 @@ impl Limits {
     pub fn session(self: &Arc<Self>, peer: Peer, endpoint: u32, own: Option<u32>) -> Result<SessionPermit, Refusal> {
         let rules = self.rules.load();
         take(&self.sessions, rules.settings.connections as usize)?;
-        let mut permit = SessionPermit { limits: Arc::clone(self), ip: None, endpoint };
+        let mut permit = SessionPermit { limits: Arc::clone(self), ip: None, endpoint, asking: false };
         if let Some(ip) = rules.counted(peer) {
             if !rules.connects.allows(ip) {
                 return Err(Refusal::ConnectsPerIp);
             }
-            self.enter(ip, |held| held.add_session(rules.settings.connections_per_ip, endpoint, own))?;
-            permit.ip = Some(ip);
+            let (most, asking) = (rules.settings.connections_per_ip, self.held.is_shared());
+            self.held.enter(ip, |held| held.add_session(most, endpoint, own, asking))?;
+            (permit.ip, permit.asking) = (Some(ip), asking);
         }
         Ok(permit)
     }
@@ -225,11 +217,7 @@ impl Limits {
         let rules = self.rules.load();
         rules.connects.sweep();
         rules.requests.sweep();
-        for part in &self.held {
-            let mut part = locked(part);
-            let wanted = part.len() * 2;
-            part.shrink_to(wanted);
-        }
+        self.held.shrink();
     }
 
     /// For metrics, and for tests that nothing is left.
@@ -238,32 +226,14 @@ impl Limits {
         Counts {
             sockets: self.sockets.load(Relaxed),
             sessions: self.sessions.load(Relaxed),
-            addresses: self.held.iter().map(|part| locked(part).len()).sum(),
+            addresses: self.held.len(),
             remembered: rules.connects.len() + rules.requests.len(),
         }
     }
 
-    fn enter(&self, ip: IpAddr, add: impl FnOnce(&mut Held) -> Result<(), Refusal>) -> Result<(), Refusal> {
-        let mut part = self.part(ip);
-        let held = part.entry(ip).or_default();
-        let added = add(held);
-        if held.is_nothing() {
-            part.remove(&ip);
-        }
-        added
-    }
-
-    fn leave(&self, ip: IpAddr, remove: impl FnOnce(&mut Held)) {
-        let mut part = self.part(ip);
-        let held = part.get_mut(&ip).expect("a permit's address is in the table until it drops");
-        remove(held);
-        if held.is_nothing() {
-            part.remove(&ip);
-        }
-    }
-
-    fn part(&self, ip: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, Held>> {
-        locked(&self.held[self.hasher.hash_one(ip) as usize % PARTS])
+    /// How many sessions one address may have.
+    pub(super) fn sessions_per_ip(&self) -> u32 {
+        self.rules.load().settings.connections_per_ip
     }
 }
 
@@ -292,43 +262,17 @@ impl Rules {
     }
 }
 
-impl Held {
-    fn is_nothing(&self) -> bool {
-        self.sockets == 0 && self.sessions == 0
+impl SessionPermit {
+    /// Whose it is and at which endpoint, if all instances together have yet to let it in.
+    pub(super) fn asking(&self) -> Option<(IpAddr, u32)> {
+        self.ip.filter(|_| self.asking).map(|ip| (ip, self.endpoint))
     }
 
-    fn add_socket(&mut self, most: u32) -> Result<(), Refusal> {
-        if self.sockets >= most {
-            return Err(Refusal::ConnectionsPerIp);
-        }
-        self.sockets += 1;
-        Ok(())
-    }
-
-    fn add_session(&mut self, most: u32, endpoint: u32, own: Option<u32>) -> Result<(), Refusal> {
-        if self.sessions >= most {
-            return Err(Refusal::ConnectionsPerIp);
-        }
-        let at = self.endpoints.iter().position(|(id, _)| *id == endpoint);
-        let here = at.map_or(0, |at| self.endpoints[at].1);
-        if own.is_some_and(|own| here >= own) {
-            return Err(Refusal::EndpointConnectionsPerIp);
-        }
-        self.sessions += 1;
-        match at {
-            Some(at) => self.endpoints[at].1 += 1,
-            None => self.endpoints.push((endpoint, 1)),
-        }
-        Ok(())
-    }
-
-    fn remove_session(&mut self, endpoint: u32) {
-        self.sessions -= 1;
-        let at = self.endpoints.iter().position(|(id, _)| *id == endpoint);
-        let at = at.expect("a session's endpoint is counted until it ends");
-        self.endpoints[at].1 -= 1;
-        if self.endpoints[at].1 == 0 {
-            self.endpoints.swap_remove(at);
+    /// It is in. `told`: the other instances know already.
+    pub(super) fn admit(&mut self, told: bool) {
+        if let Some((ip, endpoint)) = self.asking() {
+            self.limits.held.admit(ip, endpoint, told);
+            self.asking = false;
         }
     }
 }
@@ -337,7 +281,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.limits.sockets.fetch_sub(1, Relaxed);
         if let Some(ip) = self.ip {
-            self.limits.leave(ip, |held| held.sockets -= 1);
+            self.limits.held.leave_socket(ip);
         }
     }
 }
@@ -346,7 +290,7 @@ impl Drop for SessionPermit {
     fn drop(&mut self) {
         self.limits.sessions.fetch_sub(1, Relaxed);
         if let Some(ip) = self.ip {
-            self.limits.leave(ip, |held| held.remove_session(self.endpoint));
+            self.limits.held.leave_session(ip, self.endpoint, self.asking);
         }
     }
 }
@@ -373,11 +317,6 @@ fn buckets(rate: Rate) -> Arc<Buckets> {
 fn take(count: &AtomicUsize, most: usize) -> Result<(), Refusal> {
     let taken = count.fetch_update(Relaxed, Relaxed, |n| (n < most).then_some(n + 1));
     taken.map(drop).map_err(|_| Refusal::Connections)
-}
-
-/// A table is whole after each of its changes: what panicked elsewhere under its lock does not matter to it.
-fn locked<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
-    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

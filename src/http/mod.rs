@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 
 use crate::gate::limits::{Counts, Limits};
 use crate::gate::peer::Network;
+use crate::gate::shares::Shares;
 use crate::hub::Hub;
 use crate::metrics::{Metrics, Observed};
 use crate::session::endpoint::Endpoint;
@@ -50,6 +51,8 @@ pub struct Site {
     pub streams: Arc<Streams>,
     /// Who may come in.
     pub limits: Arc<Limits>,
+    /// Who may come in, counted with other instances; none if this one is alone.
+    pub shares: Option<Shares>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// This instance is on its way out.
@@ -69,6 +72,7 @@ impl Site {
     /// What metrics and stats show beside their own counts.
     pub fn observe<T>(&self, show: impl FnOnce(&Observed<'_>) -> T) -> T {
         let (limits, streams): (Counts, Vec<StreamStats>) = (self.limits.counts(), self.streams.stats());
-        show(&Observed { now: crate::event::Time::now(), limits, streams: &streams })
+        let shares = self.shares.as_ref().map(Shares::counted);
+        show(&Observed { now: crate::event::Time::now(), limits, shares, streams: &streams })
     }
 }

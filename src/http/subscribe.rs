@@ -22,7 +22,7 @@ use crate::hub::mail::Opening;
 use crate::hub::seat::{Line, Poll, Request, id_text};
 use crate::metrics::Refused;
 use crate::session::endpoint::Endpoint;
-use crate::session::terms::{self, Asked, Denied, Terms};
+use crate::session::terms::{self, Asked, Begin, Denied, Terms};
 use crate::template::Scope;
 use crate::wire::form::{Form, Transport};
 
@@ -61,6 +61,10 @@ pub async fn admit(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor,
         site.metrics.refused(Refused::Draining);
         return passing(transport, 503, "this instance is stopping", 1, Close::Drain);
     }
+    if !site.streams.is_open() {
+        site.metrics.refused(Refused::NotOpen);
+        return passing(transport, 503, "this instance is not connected to its store yet", 1, Close::Overloaded);
+    }
     let mut id = [0; 16];
     if getrandom::fill(&mut id).is_err() {
         return answer::later(503, "no randomness", 1);
@@ -73,10 +77,18 @@ pub async fn admit(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor,
             return answer::error(status, &message);
         }
     };
-    let permit = match slot(site, endpoint, &visitor, transport) {
+    let permit = match slot(site, endpoint, &visitor, transport).await {
         Ok(permit) => permit,
         Err(refusal) => return refusal,
     };
+    // Another instance may have begun a life that its cursor names. Without the store nobody knows.
+    if let Begin::After(Some(brought)) = &terms.begin
+        && let Err(down) = site.streams.learn(brought).await
+    {
+        tracing::debug!(%down, "a cursor could not be understood");
+        site.metrics.refused(Refused::NotOpen);
+        return passing(transport, 503, "this instance cannot reach its store now", 1, Close::Overloaded);
+    }
     begin(site, endpoint, visitor, call, Ready { transport, id, terms, hello, permit }).await
 }
 
@@ -128,7 +140,7 @@ async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, cal
         .then(|| Arc::new(Request { path: visitor.captures, query: visitor.query, headers: copied(&headers) }));
     let (early, permits) = (bytes::Bytes::new(), (None, permit));
     let (reply, answered) = oneshot::channel();
-    let poll = Poll { reply, items: Vec::new(), count: 0, limit, gap: None, wait, until: 0 };
+    let poll = Poll { reply, items: Vec::new(), count: 0, limit, gap: None, wait, until: 0, fetch: 0 };
     let line = Line::Poll(Box::new(poll));
     let opening = Opening { line, head, early, id, endpoint: endpoint.clone(), form, terms, hello, request, permits };
     match (transport, plain) {
@@ -136,7 +148,7 @@ async fn begin(site: &Arc<Site>, endpoint: &Arc<Endpoint>, visitor: Visitor, cal
             site.hub.open(opening);
             match answered.await {
                 Ok(body) => answer::json(200, body),
-                Err(_) => answer::later(503, "this endpoint is being changed", 1),
+                Err(_) => answer::later(503, "not now: this endpoint is being changed, or its store is away", 1),
             }
         }
         (_, true) => {
@@ -224,8 +236,8 @@ fn asked(query: &[(String, String)], headers: &HeaderMap) -> Asked {
     }
 }
 
-/// A slot for the session; a poll that does not wait is only a request.
-fn slot(
+/// A slot for the session, here and among all instances; a poll that does not wait is only a request.
+async fn slot(
     site: &Site,
     endpoint: &Endpoint,
     visitor: &Visitor,
@@ -236,6 +248,10 @@ fn slot(
     let request = if poll { site.limits.request(visitor.peer) } else { Ok(()) };
     let own = endpoint.settings.connections_per_ip;
     let slot = request.and_then(|()| waits.then(|| site.limits.session(visitor.peer, endpoint.id, own)).transpose());
+    let slot = match (slot, &site.shares) {
+        (Ok(Some(permit)), Some(shares)) => shares.admit(permit, own).await.map(Some),
+        (slot, _) => slot,
+    };
     slot.map_err(|refusal| {
         site.metrics.refused(refusal);
         let message = format!("too many from this address or altogether ({})", refusal.label());

@@ -157,6 +157,11 @@ impl Audiences {
         &mut self.slab[id as usize]
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Audience> {
+        self.slab.iter().map(|(_, audience)| audience)
+    }
+
     /// After the endpoints changed: what an audience has from its endpoint is set anew.
     pub fn refit(&mut self, mut set: impl FnMut(&mut Audience)) {
         self.slab.iter_mut().for_each(|(_, audience)| set(audience));

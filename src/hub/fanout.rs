@@ -14,7 +14,7 @@ use super::seat::{Life, Session};
 use super::shard::Shard;
 use crate::close::Close;
 use crate::cursor::Mark;
-use crate::event::Event;
+use crate::event::{Event, Kind};
 use crate::metrics::ShardCounters;
 use crate::session::endpoint::OnSlow;
 use crate::session::pace::{Offer, every};
@@ -33,6 +33,8 @@ pub struct Fanout {
     /// Counts events, for audiences.
     serial: u64,
     events: Vec<Arc<Event>>,
+    /// Taken, but behind the batch: it begins with the gap of a source, which is no event.
+    rest: Vec<Arc<Event>>,
     /// Audiences with something in it.
     touched: Vec<u32>,
     /// Where the walk is: an audience of `touched`, a seat.
@@ -55,6 +57,16 @@ impl Fanout {
     /// Whether some members are still to be served.
     pub fn is_walking(&self) -> bool {
         self.walking
+    }
+
+    /// Whether something was taken that is not delivered yet.
+    pub fn has_more(&self) -> bool {
+        self.walking || !self.rest.is_empty()
+    }
+
+    /// The events of the present batch, by their numbers.
+    pub fn events(&self) -> &[Arc<Event>] {
+        &self.events
     }
 
     /// An audience has an empty seat.
@@ -95,18 +107,29 @@ impl Shard {
         self.walk();
     }
 
-    /// Takes what is new and finds who hears it; false if there is nothing.
+    /// Takes what is new and finds who hears it; false if there is nothing to deliver.
     fn take_batch(&mut self) -> bool {
         self.fanout.events.clear();
         self.tails.marks(&mut self.fanout.before);
-        let mut events = std::mem::take(&mut self.fanout.events);
-        self.tails.take(&mut events);
+        let mut events = self.take_events();
+        let mut end = events.len();
         for (number, event) in events.iter().enumerate() {
+            if event.payload.kind == Kind::Gap {
+                end = number;
+                break;
+            }
             self.tails.advance(event);
             self.tails.marks(&mut self.fanout.marks);
             self.match_event(number as u32, event);
         }
         self.classes.seal();
+        if end < events.len() {
+            self.fanout.rest = events.split_off(end);
+            if end == 0 {
+                let gap = self.fanout.rest.remove(0);
+                self.tell_gap(&gap);
+            }
+        }
         let taken = !events.is_empty();
         self.plan.counters.events.add(events.len() as u64);
         self.fanout.events = events;
@@ -115,6 +138,20 @@ impl Shard {
             (self.fanout.at, self.fanout.walking, self.fanout.span) = ((0, 0), true, None);
         }
         taken
+    }
+
+    /// What was left behind the last batch, or what is new.
+    fn take_events(&mut self) -> Vec<Arc<Event>> {
+        if !self.fanout.rest.is_empty() {
+            return std::mem::take(&mut self.fanout.rest);
+        }
+        let mut events = std::mem::take(&mut self.fanout.events);
+        let turned = self.tails.take(&mut events);
+        if turned.any {
+            self.turned(&turned.lost);
+            self.tails.marks(&mut self.fanout.before);
+        }
+        events
     }
 
     fn match_event(&mut self, number: u32, event: &Event) {
@@ -191,11 +228,7 @@ impl Shard {
             self.plan.counters.latency.observe(took * 1000, 1);
         }
         self.fanout.events.clear();
-        for number in std::mem::take(&mut self.ahead) {
-            if self.sessions.get(number as usize).is_some_and(|s| s.backlog.is_some()) {
-                self.pump(number);
-            }
-        }
+        self.look_again();
     }
 
     /// Before a session moves or is told a cursor: it gets what the batch still has for it.
@@ -211,7 +244,7 @@ impl Shard {
         let session = &mut self.sessions[number as usize];
         let audience = self.audiences.get(session.audience);
         if audience.key.form.transport == Transport::Poll && !audience.events.is_empty() {
-            return self.answer_page(number); // which begins before this batch, as long as it is not marked as served
+            return self.answer_batch(number); // which begins before this batch, as long as it is not marked as served
         }
         session.batch = self.fanout.batch;
         if !audience.paced.is_empty() {

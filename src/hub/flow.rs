@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::audience::Key;
 use super::fanout::count_delivery;
-use super::opening::here;
 use super::queue::{Dropped, Parcel, Span};
 use super::seat::{Life, Line, id_text};
 use super::shard::Shard;
@@ -32,6 +31,8 @@ const CHUNKS: usize = 8;
 enum Filled {
     /// The chunk is full, or the turn is over.
     More,
+    /// Nothing until a page was fetched.
+    Later,
     /// Nothing until the shard moves on.
     Ahead,
     /// Live from here.
@@ -55,7 +56,7 @@ impl Shard {
             }
             let Some(mut backlog) = session.backlog.take() else { return };
             let reach: Vec<u32> = backlog.seen.iter().map(|mark| mark.partition).collect();
-            let here = here(&self.tails, &reach);
+            let here = self.tails.here(&reach);
             if here.len() != reach.len() {
                 return self.close(number, Close::Reload); // a stream went away under it
             }
@@ -73,6 +74,15 @@ impl Shard {
                 Filled::Page { more, at } => {
                     let marks = at.unwrap_or(backlog.seen);
                     return self.answer(number, &marks, more);
+                }
+                Filled::Later if self.does_without(number, &backlog) => return,
+                Filled::Later => {
+                    if self.sessions[number as usize].queue.is_some() {
+                        backlog.rest(); // else what it has of other partitions is needed in a moment
+                    }
+                    self.sessions[number as usize].backlog = Some(backlog);
+                    self.later.insert(number);
+                    return;
                 }
                 Filled::Ahead if self.has_page(number) => return self.answer(number, &backlog.seen, false),
                 Filled::Ahead => {
@@ -107,14 +117,20 @@ impl Shard {
                     let session = &self.sessions[number as usize];
                     key.form.open(&id_text(&session.own.id), &cursor_of(&backlog.seen), chunk);
                 }
-                Pulled::Gap(Missing { reason, from, to, hole, partitions }) => {
-                    let missed = hole.filter(|_| key.hears_all());
-                    let gap = self.gap(&key, reason, from.as_deref(), &to, missed, &partitions);
+                Pulled::Newest(event) => {
+                    if let Some(pace) = &mut self.sessions[number as usize].pace
+                        && every(pace.rules(), event.topic.as_str()).is_some()
+                    {
+                        pace.hold(&event);
+                    }
+                }
+                Pulled::Gap(missing) => {
+                    let gap = self.gap(&key, &missing);
                     if gap.topics.is_empty() {
                         continue; // nothing it listens to lies there
                     }
-                    self.plan.counters.gaps[reason as usize].add(1);
-                    match &mut self.sessions[number as usize].line {
+                    let line = &mut self.sessions[number as usize].line;
+                    match line {
                         Line::Socket(_) => key.form.gap(&gap, chunk),
                         Line::Poll(poll) if poll.gap.is_none() && poll.items.is_empty() => {
                             let mut json = Vec::new();
@@ -122,10 +138,12 @@ impl Shard {
                             poll.gap = Some(json);
                         }
                         // A page tells one gap, before its items: the next page begins with this one.
-                        Line::Poll(_) => return Filled::Page { more: true, at: from },
+                        Line::Poll(_) => return Filled::Page { more: true, at: missing.from },
                     }
+                    self.plan.counters.gaps[missing.reason as usize].add(1);
                 }
                 Pulled::Pause => return Filled::More,
+                Pulled::Later => return Filled::Later,
                 Pulled::Ahead => return Filled::Ahead,
                 Pulled::Live => return Filled::Live,
             }
@@ -158,38 +176,10 @@ impl Shard {
                 None
             }
             Line::Poll(poll) => {
-                if poll.count > 0 {
-                    poll.items.push(b',');
-                }
                 let cursor = turn.map(|backlog| cursor_of(&backlog.seen));
-                key.form.event(event, cursor.as_deref(), &mut poll.items);
-                poll.count += 1;
-                (turn.is_some() && (poll.count >= poll.limit || poll.items.len() >= PAGE_BYTES)).then_some(true)
+                poll.put(key.form, event, cursor.as_deref());
+                (turn.is_some() && poll.is_full()).then_some(true)
             }
-        }
-    }
-
-    /// The notice of missing events. `topics` are the session's own, as far as they lie in those partitions.
-    fn gap(
-        &self,
-        key: &Key,
-        reason: GapReason,
-        from: Option<&[Mark]>,
-        to: &[Mark],
-        missed: Option<u64>,
-        partitions: &[u32],
-    ) -> Gap {
-        let streams = &self.plan.streams;
-        let lies = |p: &&crate::topic::Pattern| {
-            streams.reach(std::slice::from_ref(*p)).iter().any(|hash| partitions.contains(hash))
-        };
-        let token = |marks: &[Mark]| String::from_utf8(cursor_of(marks)).unwrap_or_default();
-        Gap {
-            reason,
-            topics: key.patterns.iter().filter(lies).map(|p| p.as_str().to_owned()).collect(),
-            from: from.map(token),
-            to: token(to),
-            missed,
         }
     }
 
@@ -201,14 +191,6 @@ impl Shard {
         self.release(number);
         self.schedule(number);
         self.busy.insert(number); // what it said meanwhile
-    }
-
-    /// Whether this is a poll with something to answer, or one that waits no longer.
-    fn has_page(&self, number: u32) -> bool {
-        match &self.sessions[number as usize].line {
-            Line::Poll(poll) => poll.count > 0 || poll.gap.is_some() || poll.until <= self.timers.now(),
-            Line::Socket(_) => false,
-        }
     }
 
     /// Writes to a session whose queue is empty; false if its line is dead.
@@ -356,7 +338,9 @@ impl Shard {
                 marks.iter().filter(|m| reach.binary_search(&m.partition).is_ok()).copied().collect()
             };
             let (from, to) = (within(&dropped.first.before), within(&dropped.last.after));
-            let gap = self.gap(&key, GapReason::Slow, Some(&from), &to, Some(dropped.count), &reach);
+            let (reason, from) = (GapReason::Slow, Some(from));
+            let missing = Missing { reason, from, to, hole: None, partitions: Vec::new(), lost: None };
+            let gap = Gap { missed: Some(dropped.count), ..self.gap(&key, &missing) };
             let mut bytes = Vec::new();
             key.form.gap(&gap, &mut bytes);
             Bytes::from(bytes)
@@ -386,9 +370,6 @@ impl Shard {
         }
     }
 }
-
-/// A poll's answer ends above this, so that a page of large events does not become a flood.
-const PAGE_BYTES: usize = 1024 * 1024;
 
 /// A session's own cursor.
 pub(super) fn cursor_of(marks: &[Mark]) -> Vec<u8> {

@@ -70,6 +70,13 @@ pub enum Mail {
         /// Why not.
         refused: Option<String>,
     },
+    /// Whatever could be learned of the cursor that a session's command brought is known now.
+    Learned {
+        /// Its number.
+        session: u32,
+        /// Its id: the number may be another's by now.
+        id: [u8; 16],
+    },
     /// The endpoints as they are from now on; sessions that must go leave over this time.
     Endpoints {
         /// All of them.

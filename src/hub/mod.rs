@@ -5,8 +5,10 @@ pub mod class;
 mod fanout;
 mod flow;
 pub mod index;
+mod losses;
 pub mod mail;
 mod opening;
+mod poll;
 pub mod queue;
 pub mod seat;
 mod shard;
@@ -62,6 +64,7 @@ impl Hub {
                 publish: publish.clone(),
                 counters: metrics.shard(number),
                 queued: queued.clone(),
+                runtime: tokio::runtime::Handle::try_current().ok(),
             };
             let (letters, failed) = (mailbox.clone(), failed.clone());
             let body = move || match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use super::audience::{Key, NONE};
 use super::mail::Opening;
+use super::poll::FETCH;
 use super::seat::{Life, Line, Own, Session};
 use super::shard::Shard;
-use super::tails::Tails;
 use super::timers::ticks;
 use crate::close::Close;
 use crate::session::backlog::Backlog;
 use crate::session::endpoint::{Endpoint, Replay};
-use crate::session::pace::{Pace, every};
-use crate::session::past::{Here, newest_of_each};
+use crate::session::pace::Pace;
 use crate::session::terms::Begin;
 use crate::wire::form::Transport;
 use crate::wire::websocket;
@@ -32,6 +31,7 @@ pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Ses
     let Opening { mut line, head, early, id, endpoint: _, form, terms, hello, request, permits } = opening;
     if let Line::Poll(poll) = &mut line {
         poll.until = if poll.wait.is_zero() { now } else { now + ticks(poll.wait) };
+        poll.fetch = poll.until.max(now + FETCH);
     }
     let key = Key {
         endpoint: endpoint.id,
@@ -80,18 +80,10 @@ pub(super) fn seat(opening: Opening, endpoint: &Endpoint, shard: &Shard) -> (Ses
     (session, Start { begin: terms.begin, first: head, hello, early })
 }
 
-/// The partitions of a reach, and where the shard stands in each.
-pub(super) fn here(tails: &Tails, reach: &[u32]) -> Vec<Here> {
-    tails.of(reach).map(|tail| (tail.partition.clone(), tail.mark)).collect()
-}
-
 impl Shard {
     /// The session's backlog, and the first bytes.
     pub(super) fn begin(&mut self, number: u32, endpoint: &Arc<Endpoint>, mut start: Start) {
-        let mut here = here(&self.tails, &endpoint.reach);
-        for (partition, mark) in &mut here {
-            (mark.epoch, mark.position) = partition.head();
-        }
+        let reach = self.tails.partitions(&endpoint.reach);
         let most = self.plan.settings.replay;
         let session = &mut self.sessions[number as usize];
         let key = session.key.clone();
@@ -105,16 +97,11 @@ impl Shard {
             }
             (_, begin) => begin,
         };
-        let mut backlog = Backlog::begin(&begin, fallback, &here, most, &mut |event| key.hears(event));
+        let mut backlog = Backlog::begin(&begin, fallback, &reach, most);
         if matches!(begin, Begin::After(_)) {
             self.plan.counters.resumes.add(1);
-            if let Some(pace) = &mut session.pace {
-                let rules = pace.rules().clone();
-                let mut paced =
-                    |event: &crate::event::Event| every(&rules, event.topic.as_str()).is_some() && key.hears(event);
-                for event in newest_of_each(&here, &backlog.seen, most, &mut paced) {
-                    pace.hold(&event);
-                }
+            if session.pace.is_some() {
+                backlog.remind(&reach, most);
             }
         }
         if key.form.transport != Transport::Poll {

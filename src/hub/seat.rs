@@ -11,13 +11,16 @@ use socket2::Socket;
 use tokio::sync::oneshot;
 
 use super::audience::{Key, NONE};
+use super::poll::PAGE_BYTES;
 use super::queue::{Parcel, Queue};
 use super::timers::Tick;
 use crate::close::Close;
+use crate::event::Event;
 use crate::gate::limits::{CommandRate, ConnectionPermit, SessionPermit};
 use crate::session::backlog::Backlog;
 use crate::session::pace::Pace;
 use crate::topic::Pattern;
+use crate::wire::form::Form;
 use crate::wire::websocket;
 
 /// Where the bytes go.
@@ -44,6 +47,24 @@ pub struct Poll {
     pub wait: Duration,
     /// And until when that is.
     pub until: Tick,
+    /// Until when it waits for what is being fetched.
+    pub fetch: Tick,
+}
+
+impl Poll {
+    /// Adds an element.
+    pub fn put(&mut self, form: Form, event: &Event, cursor: Option<&[u8]>) {
+        if self.count > 0 {
+            self.items.push(b',');
+        }
+        form.event(event, cursor, &mut self.items);
+        self.count += 1;
+    }
+
+    /// Whether its page takes no more.
+    pub fn is_full(&self) -> bool {
+        self.count >= self.limit || self.items.len() >= PAGE_BYTES
+    }
 }
 
 /// What a session's later commands may name of its request.

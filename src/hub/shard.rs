@@ -1,7 +1,7 @@
 //! One shard: a thread with its sessions, their sockets, and its own place in every stream. It sleeps in one poll; what
 //! wakes it is a socket, a mail, an appended event or a tick.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use super::timers::{TICK, Tick, Timers};
 use crate::close::Close;
 use crate::event::Time;
 use crate::metrics::ShardCounters;
+use crate::session::command::Deed;
 use crate::session::endpoint::{Endpoint, OnSlow};
 use crate::stream::Streams;
 
@@ -46,6 +47,8 @@ pub struct Plan {
     pub counters: Arc<ShardCounters>,
     /// Bytes that wait in all shards together.
     pub queued: Arc<AtomicUsize>,
+    /// Where a question to the store may wait for its answer.
+    pub runtime: Option<tokio::runtime::Handle>,
 }
 
 /// The state of the thread.
@@ -64,6 +67,14 @@ pub struct Shard {
     pub(super) busy: HashSet<u32>,
     /// Sessions that wait for the shard to reach their cursor.
     pub(super) ahead: HashSet<u32>,
+    /// Sessions that wait for a page which is being fetched.
+    pub(super) later: HashSet<u32>,
+    /// Those of them whose page may be here.
+    pub(super) woken: VecDeque<u32>,
+    /// What sessions are about to do once more is known of the cursors they brought; whether it is.
+    pub(super) learning: HashMap<u32, (Vec<Deed>, bool)>,
+    /// How often pages came when the shard looked last.
+    pub(super) brought: u64,
     pub(super) scratch: Vec<u8>,
     pub(super) input: Vec<u8>,
     pub(super) began: Instant,
@@ -96,6 +107,10 @@ impl Shard {
             timers: Timers::new(),
             busy: HashSet::new(),
             ahead: HashSet::new(),
+            later: HashSet::new(),
+            woken: VecDeque::new(),
+            learning: HashMap::new(),
+            brought: 0,
             scratch: Vec::new(),
             input: vec![0; 64 * 1024],
             began: Instant::now(),
@@ -133,6 +148,7 @@ impl Shard {
                 self.receive(mail);
             }
             self.fan_out();
+            self.fetched();
             self.work();
             for number in due.drain(..) {
                 self.tend(number);
@@ -146,7 +162,8 @@ impl Shard {
 
     /// How long to sleep.
     fn patience(&self) -> Option<Duration> {
-        if self.fanout.is_walking() || !self.busy.is_empty() || self.mailbox.has_mail() || self.tails.are_behind() {
+        let waits = self.fanout.has_more() || !self.busy.is_empty() || !self.woken.is_empty();
+        if waits || self.mailbox.has_mail() || self.tails.are_behind() {
             return Some(Duration::ZERO);
         }
         if self.timers.is_empty() {
@@ -184,6 +201,7 @@ impl Shard {
         match mail {
             Mail::Open(opening) => self.open(*opening),
             Mail::Published { session, id, refused } => self.published(session, id, refused),
+            Mail::Learned { session, id } => self.learned(session, id),
             Mail::Endpoints { endpoints, over } => self.change(endpoints, over),
             Mail::Settings(settings) => self.plan.settings = settings,
             Mail::Drain(over) => self.drain_all(over),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::cursor::{self, Mark};
 use crate::event::Event;
-use crate::stream::{Partition, Streams};
+use crate::session::past::Here;
+use crate::stream::{Jump, Loss, Partition, Streams};
 
 /// Events a shard takes at once. Above this the fan-out gains nothing (one write then carries some 50 KiB), and a slice
 /// between two batches gets too long.
@@ -18,6 +19,17 @@ pub struct Tail {
     pub partition: Arc<Partition>,
     /// How far.
     pub mark: Mark,
+    /// How often the partition had turned when the place was looked at last.
+    turns: u64,
+}
+
+/// What became of the places beside being read on.
+#[derive(Debug, Default)]
+pub struct Turned {
+    /// Whether any partition turned: positions that somebody holds must be looked at again.
+    pub any: bool,
+    /// In which partitions this shard lost something.
+    pub lost: Vec<u32>,
 }
 
 /// All of them, sorted by the partition's hash.
@@ -41,9 +53,7 @@ impl Tails {
         let mut old = std::mem::take(&mut self.tails);
         for partition in streams.partitions().iter() {
             let kept = old.iter().position(|t| Arc::ptr_eq(&t.partition, partition)).map(|at| old.swap_remove(at));
-            self.tails.push(
-                kept.unwrap_or_else(|| Tail { mark: partition.stands(self.reader), partition: partition.clone() }),
-            );
+            self.tails.push(kept.unwrap_or_else(|| Tail::begin(partition, self.reader)));
         }
         self.tails.sort_by_key(|t| t.mark.partition);
     }
@@ -53,18 +63,25 @@ impl Tails {
         self.version != streams.version()
     }
 
-    /// Takes what is new, in the order of each partition, partitions interleaved by time.
-    pub fn take(&mut self, out: &mut Vec<Arc<Event>>) {
-        let mut sources = 0;
-        for tail in &self.tails {
+    /// Takes what is new, in the order of each partition, partitions interleaved by time. Where a partition turned, the
+    /// place is another before that: what was lost with it is told.
+    pub fn take(&mut self, out: &mut Vec<Arc<Event>>) -> Turned {
+        let (mut sources, mut turned) = (0, Turned::default());
+        for tail in &mut self.tails {
+            if tail.partition.turns() != tail.turns {
+                tail.turn(self.reader, &mut turned);
+            }
             if tail.partition.has_news(self.reader) {
-                tail.partition.tail(self.reader, BATCH_EVENTS, BATCH_BYTES, out);
-                sources += 1;
+                match tail.partition.tail(self.reader, BATCH_EVENTS, BATCH_BYTES, out) {
+                    None => sources += 1,
+                    Some(jump) => tail.jump(jump, &mut turned),
+                }
             }
         }
         if sources > 1 {
             out.sort_by_key(|event| event.time); // stable: within a partition time never goes back
         }
+        turned
     }
 
     /// Whether something waits to be taken.
@@ -80,15 +97,62 @@ impl Tails {
         }
     }
 
-    /// The partitions of a reach (sorted hashes).
-    pub fn of<'a>(&'a self, reach: &'a [u32]) -> impl Iterator<Item = &'a Tail> {
-        self.tails.iter().filter(|t| reach.binary_search(&t.mark.partition).is_ok())
+    /// The partitions of a reach (sorted hashes), and where the shard stands in each.
+    pub fn here(&self, reach: &[u32]) -> Vec<Here> {
+        let tails = self.tails.iter().filter(|tail| reach.binary_search(&tail.mark.partition).is_ok());
+        tails.map(|tail| tail.here(self.reader)).collect()
+    }
+
+    /// The same, but in partitions where something was lost, where it stood before: not the place any more.
+    pub fn before(&self, reach: &[u32], marks: &[Mark], lost: &[u32]) -> Vec<Here> {
+        let mut here = self.here(reach);
+        for one in here.iter_mut().filter(|one| lost.contains(&one.mark.partition)) {
+            let before = marks.iter().find(|mark| mark.partition == one.mark.partition);
+            (one.mark, one.turns) = (*before.unwrap_or(&one.mark), None);
+        }
+        here
+    }
+
+    /// The partitions of a reach.
+    pub fn partitions(&self, reach: &[u32]) -> Vec<Arc<Partition>> {
+        let tails = self.tails.iter().filter(|tail| reach.binary_search(&tail.mark.partition).is_ok());
+        tails.map(|tail| tail.partition.clone()).collect()
     }
 
     /// All positions, to remember them.
     pub fn marks(&self, out: &mut Vec<Mark>) {
         out.clear();
         out.extend(self.tails.iter().map(|t| t.mark));
+    }
+}
+
+impl Tail {
+    fn begin(partition: &Arc<Partition>, reader: usize) -> Tail {
+        let turns = partition.turns();
+        Tail { mark: partition.begins(reader), partition: partition.clone(), turns }
+    }
+
+    /// The partition turned, and nothing was lost here; unless it jumped, which is told next.
+    fn turn(&mut self, reader: usize, turned: &mut Turned) {
+        let turns = self.partition.turns();
+        if let Some(mark) = self.partition.stands(reader) {
+            (self.mark, self.turns, turned.any) = (mark, turns, true);
+        }
+    }
+
+    fn jump(&mut self, jump: Jump, turned: &mut Turned) {
+        self.mark = Mark { epoch: jump.epoch, position: jump.position, ..self.mark };
+        turned.any = true;
+        if jump.loss != Loss::None {
+            turned.lost.push(self.mark.partition);
+        }
+    }
+
+    /// Not the place any more, if the partition jumped and the shard was not told yet.
+    fn here(&self, reader: usize) -> Here {
+        let turns = self.partition.turns();
+        let turns = (!self.partition.is_displaced(reader)).then_some(turns);
+        Here { partition: self.partition.clone(), mark: self.mark, turns }
     }
 }
 

@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use super::audience::Key;
 use super::mail::Mail;
-use super::opening::here;
 use super::seat::{Heard, Life, Line, Session, id_text};
 use super::shard::Shard;
 use crate::close::Close;
@@ -147,6 +146,14 @@ impl Shard {
             if !session.is_live() {
                 return;
             }
+            match self.learning.get(&number) {
+                Some((_, false)) => return, // one after the other
+                Some((_, true)) => {
+                    self.go_on(number);
+                    continue;
+                }
+                None => {}
+            }
             let Some(heard) = session.own.heard.pop_front() else {
                 session.own.heard.shrink_to_fit();
                 return;
@@ -187,7 +194,52 @@ impl Shard {
                 self.plan.counters.command_errors.add(1);
                 self.say(number, &error(&message));
             }
-            Understood::Deeds(deeds) => self.act(number, &endpoint, deeds),
+            Understood::Deeds(deeds) => {
+                if let Some(deeds) = self.learn(number, deeds) {
+                    self.act(number, &endpoint, deeds);
+                }
+            }
+        }
+    }
+
+    /// A cursor may be of a life that another instance began and this one has not heard of: it asks, once, before it does
+    /// what was said.
+    fn learn(&mut self, number: u32, deeds: Vec<Deed>) -> Option<Vec<Deed>> {
+        let brought = deeds.iter().find_map(|deed| match deed {
+            Deed::Subscribe(_, Some(Some(marks))) => Some(marks),
+            _ => None,
+        });
+        let (Some(marks), Some(runtime)) = (brought, &self.plan.runtime) else { return Some(deeds) };
+        let partitions = self.tails.partitions(&marks.iter().map(|mark| mark.partition).collect::<Vec<_>>());
+        let foreign =
+            |mark: &Mark| partitions.iter().any(|one| one.place().hash == mark.partition && one.may_learn(mark));
+        if !marks.iter().any(foreign) {
+            return Some(deeds);
+        }
+        let (streams, mailbox, marks) = (self.plan.streams.clone(), self.mailbox.clone(), marks.clone());
+        let id = self.sessions[number as usize].own.id;
+        runtime.spawn(async move {
+            if let Err(down) = streams.learn(&marks).await {
+                tracing::debug!(%down, "a cursor could not be understood"); // so it is told a gap
+            }
+            mailbox.send(Mail::Learned { session: number, id });
+        });
+        self.learning.insert(number, (deeds, false));
+        None
+    }
+
+    /// What could be learned is known: now it is done, whatever that was.
+    pub(super) fn learned(&mut self, number: u32, id: [u8; 16]) {
+        if self.sessions.get(number as usize).is_some_and(|s| s.own.id == id) {
+            self.learning.entry(number).and_modify(|(_, known)| *known = true);
+            self.listen(number);
+        }
+    }
+
+    fn go_on(&mut self, number: u32) {
+        let endpoint = self.endpoints.get(&self.sessions[number as usize].key.endpoint).cloned();
+        if let (Some((deeds, _)), Some(endpoint)) = (self.learning.remove(&number), endpoint) {
+            self.act(number, &endpoint, deeds);
         }
     }
 
@@ -221,31 +273,29 @@ impl Shard {
         self.rekey(number, |key| key.patterns = all);
         if let Some(brought) = after {
             let (most, fallback) = (self.plan.settings.replay, endpoint.settings.replay);
-            self.with_backlog(number, endpoint, |backlog, here, key| {
+            self.with_backlog(number, endpoint, |backlog, here| {
                 let asked = Asked { brought: brought.as_deref(), fallback, only: new, except: &old };
-                backlog.walk(&asked, here, most, &mut |event| key.hears(event));
+                backlog.walk(&asked, here, most);
             });
         }
     }
 
     fn replay(&mut self, number: u32, endpoint: &Endpoint, replay: Replay) {
         let most = self.plan.settings.replay;
-        self.with_backlog(number, endpoint, |backlog, here, key| {
-            backlog.replay(replay, here, most, &mut |event| key.hears(event));
-        });
+        self.with_backlog(number, endpoint, |backlog, here| backlog.replay(replay, here, most));
     }
 
     /// Lets a session catch up again: it leaves its audience until it has.
-    fn with_backlog(&mut self, number: u32, endpoint: &Endpoint, fill: impl FnOnce(&mut Backlog, &[Here], &Key)) {
+    fn with_backlog(&mut self, number: u32, endpoint: &Endpoint, fill: impl FnOnce(&mut Backlog, &[Here])) {
         self.settle(number);
         if self.sessions.get(number as usize).is_none_or(|s| s.life == Life::Leaving) {
             return;
         }
         self.unseat(number);
-        let here = here(&self.tails, &endpoint.reach);
+        let here = self.tails.here(&endpoint.reach);
         let session = &mut self.sessions[number as usize];
         let mut backlog = session.backlog.take().unwrap_or_else(|| Box::new(Backlog::again(&here)));
-        fill(&mut backlog, &here, &session.key);
+        fill(&mut backlog, &here);
         session.backlog = Some(backlog);
     }
 

@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::cursor_of;
-use super::opening::here;
-use super::seat::{Life, Line, id_text};
+use super::seat::{Life, Line, Session, id_text};
 use super::shard::Shard;
 use super::timers::{TICK, Tick, ticks};
 use crate::close::Close;
-use crate::cursor::Mark;
-use crate::session::backlog::Backlog;
-use crate::session::endpoint::{Endpoint, Replay};
-use crate::session::terms::{self, Begin};
+use crate::session::endpoint::Endpoint;
+use crate::session::terms;
 use crate::wire::form::Transport;
 
 /// How long a session that said goodbye may take to go.
@@ -39,7 +36,11 @@ impl Shard {
         }
         match &session.line {
             Line::Poll(poll) if poll.reply.is_closed() => return self.end(number, Close::Gone),
-            Line::Poll(poll) if poll.until <= now && session.is_live() => return self.answer_page(number),
+            Line::Poll(poll) if poll.until <= now && session.is_live() => {
+                let marks = self.marks(number);
+                return self.answer_page(number, marks);
+            }
+            Line::Poll(poll) if poll.fetch <= now && self.later.contains(&number) => return self.pump(number),
             // It is ahead of this shard: there is nothing for it, and it keeps its cursor.
             Line::Poll(poll) if poll.until <= now && self.ahead.contains(&number) => {
                 let marks = self.marks(number);
@@ -59,8 +60,9 @@ impl Shard {
     /// Idle for its `ping`: say so; and if the last one was not answered, that was it.
     fn heartbeat(&mut self, number: u32) {
         let Some(session) = self.sessions.get(number as usize) else { return };
-        // One that is ahead of this shard has nothing to wait for but time.
-        let busy = session.queue.is_some() || session.backlog.is_some() && !self.ahead.contains(&number);
+        // One that is ahead of this shard, or for which a page is being fetched, has nothing to wait for but time.
+        let waits = self.ahead.contains(&number) || self.later.contains(&number);
+        let busy = session.queue.is_some() || session.backlog.is_some() && !waits;
         if busy || self.timers.now() < self.idle_at(number) {
             return;
         }
@@ -71,14 +73,18 @@ impl Shard {
         let Some(session) = self.sessions.get(number as usize) else { return };
         let form = session.key.form;
         let cursor = match &session.backlog {
-            Some(backlog) => cursor_of(&backlog.seen),
-            None => self.cursor(number),
+            Some(backlog) => backlog.cursor().map(cursor_of),
+            None => Some(self.cursor(number)),
         };
         let mut bytes = Vec::new();
-        form.heartbeat(&cursor, &mut bytes);
+        match cursor {
+            Some(cursor) => form.heartbeat(&cursor, &mut bytes),
+            None => form.breath(&mut bytes),
+        }
         let session = &mut self.sessions[number as usize];
-        session.pinged = form.transport == Transport::WebSocket;
         let backlog = session.backlog.take(); // not behind it: this goes out now
+        // With a backlog its input is not read: its pong would not be heard.
+        session.pinged = form.transport == Transport::WebSocket && backlog.is_none();
         self.send(number, &bytes);
         if let Some(session) = self.sessions.get_mut(number as usize) {
             session.backlog = backlog;
@@ -102,7 +108,8 @@ impl Shard {
             next = now + POLL_CHECK; // it has something waiting, or catches up: look again
         }
         if let Line::Poll(poll) = &session.line {
-            next = poll.until.min(now + POLL_CHECK);
+            let until = if self.later.contains(&number) { poll.fetch } else { poll.until };
+            next = until.min(now + POLL_CHECK);
         }
         if let Some((at, _)) = session.own.leave {
             next = next.min(at);
@@ -145,8 +152,7 @@ impl Shard {
             return;
         }
         if matches!(self.sessions[number as usize].line, Line::Poll(_)) {
-            let marks = self.marks(number);
-            return self.answer(number, &marks, false);
+            return self.cut_short(number);
         }
         self.unseat(number);
         self.note(number, why);
@@ -180,14 +186,22 @@ impl Shard {
 
     /// A session is no more; its slots and its socket go with it.
     pub(super) fn end(&mut self, number: u32, why: Close) {
+        self.take_out(number, why);
+    }
+
+    /// A session is no more here.
+    pub(super) fn take_out(&mut self, number: u32, why: Close) -> Session {
         self.unseat(number);
         if self.sessions[number as usize].life == Life::Here {
             self.note(number, why);
         }
         let session = self.sessions.remove(number as usize);
         self.waiting -= session.counted;
-        self.busy.remove(&number);
-        self.ahead.remove(&number);
+        for set in [&mut self.busy, &mut self.ahead, &mut self.later] {
+            set.remove(&number);
+        }
+        self.learning.remove(&number);
+        session
     }
 
     /// Counts and logs an end, once.
@@ -209,62 +223,6 @@ impl Shard {
         }
     }
 
-    /// Answers a poll; that ends it.
-    pub(super) fn answer(&mut self, number: u32, marks: &[Mark], more: bool) {
-        self.unseat(number);
-        self.note(number, Close::Asked);
-        let session = self.sessions.remove(number as usize);
-        self.waiting -= session.counted;
-        self.busy.remove(&number);
-        self.ahead.remove(&number);
-        let Line::Poll(poll) = session.line else { return };
-        let mut body = b"{\"items\":[".to_vec();
-        body.extend(poll.items);
-        body.extend(b"],\"cursor\":\"");
-        crate::cursor::write(marks, &mut body);
-        body.extend(b"\",\"gap\":");
-        body.extend(poll.gap.as_deref().unwrap_or(b"null"));
-        body.extend(if more { &b",\"more\":true}"[..] } else { b",\"more\":false}" });
-        let _ = poll.reply.send(body); // nobody waits any more: that is the client's affair
-    }
-
-    /// Something came for a waiting poll, or its time is up: it reads its page from where it stood before this batch.
-    pub(super) fn answer_page(&mut self, number: u32) {
-        let marks = self.marks(number);
-        let now = self.timers.now();
-        let key = self.sessions[number as usize].key.clone();
-        let Some(endpoint) = self.endpoints.get(&key.endpoint) else {
-            return self.answer(number, &marks, false); // removed: nothing more will come
-        };
-        let here = here(&self.tails, &endpoint.reach);
-        let most = self.plan.settings.replay;
-        let begin = Begin::After(Some(marks));
-        let backlog = Backlog::begin(&begin, Replay::None, &here, most, &mut |event| key.hears(event));
-        self.unseat(number);
-        let session = &mut self.sessions[number as usize];
-        session.backlog = Some(Box::new(backlog));
-        if let Line::Poll(poll) = &mut session.line {
-            poll.until = poll.until.min(now);
-        }
-        self.pump(number);
-    }
-
-    /// How far a live session is: what it has not been served of the present batch is still before it.
-    fn marks(&self, number: u32) -> Vec<Mark> {
-        let session = &self.sessions[number as usize];
-        if let Some(backlog) = &session.backlog {
-            return backlog.seen.clone();
-        }
-        let Some(endpoint) = self.endpoints.get(&session.key.endpoint) else { return Vec::new() };
-        let mut marks = Vec::new();
-        self.tails.marks(&mut marks);
-        if self.fanout.is_walking() && session.batch != self.fanout.batch() {
-            marks = self.fanout.before().to_vec();
-        }
-        marks.retain(|m| endpoint.reach.binary_search(&m.partition).is_ok());
-        marks
-    }
-
     /// The endpoints changed. Sessions of one that is gone, or that changed in what it promised, leave; all others go on
     /// under the new settings.
     pub(super) fn change(&mut self, endpoints: HashMap<u32, Arc<Endpoint>>, over: Duration) {
@@ -280,7 +238,7 @@ impl Shard {
                 (_, None) => leaving.push((number, Close::Removed)),
                 (Some(old), Some(new)) if old.settings.breaks(&new.settings) => leaving.push((number, Close::Reload)),
                 (Some(old), Some(new)) if !Arc::ptr_eq(old, &new) => {
-                    let here = here(&self.tails, &new.reach);
+                    let here = self.tails.here(&new.reach);
                     if let Some(backlog) = &mut self.sessions[number as usize].backlog {
                         backlog.widen(&here);
                     }

@@ -10,7 +10,8 @@ type Series = (String, Vec<(String, String)>);
 
 fn observed(streams: &[StreamStats]) -> Observed<'_> {
     let limits = Counts { sockets: 5, sessions: 4, addresses: 3, remembered: 2 };
-    Observed { now: Time(1_700_000_093_999), limits, streams }
+    let shares = Some(Counted { instances: 3, admitted: 20, refused: 4, unasked: 2 });
+    Observed { now: Time(1_700_000_093_999), limits, shares, streams }
 }
 
 fn stream(name: &str) -> StreamStats {

@@ -1,12 +1,14 @@
 //! What a session still has to be sent before it is live: said things, gaps, a walk through the past, the catch-up to
 //! the shard's own position. Pulled step by step as the socket drains, so it needs no buffer of its own. Pure.
 
+mod begin;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::endpoint::Replay;
-use super::past::{Here, Lane, Walk, Walked, Wants, oldest, past};
-use super::terms::Begin;
+use super::past::{Here, Lane, Stop, Walk, Walked, Wants, oldest, reason};
+use super::search::{Found, Topics};
 use crate::cursor::Mark;
 use crate::event::Event;
 use crate::topic::Pattern;
@@ -20,6 +22,8 @@ const TURN: usize = 1024;
 pub enum Pulled {
     /// An event; in its turn (with a cursor) or out of it.
     Event(Arc<Event>, bool),
+    /// The newest event of a topic, which the session has perhaps seen before.
+    Newest(Arc<Event>),
     /// Bytes for this session alone.
     Say(Vec<u8>),
     /// Events are gone.
@@ -28,6 +32,8 @@ pub enum Pulled {
     Open,
     /// Others first; there is more.
     Pause,
+    /// Nothing until a page came that is being fetched.
+    Later,
     /// Nothing until the shard moves on: this session is ahead of it.
     Ahead,
     /// Live from here.
@@ -47,11 +53,14 @@ pub struct Missing {
     pub hole: Option<u64>,
     /// Which partitions it lies in, by hash.
     pub partitions: Vec<u32>,
+    /// Which topics it can concern, if that is known.
+    pub lost: Option<Vec<Pattern>>,
 }
 
 enum Step {
     Say(Vec<u8>),
     Gap(Missing),
+    Topics(Topics),
     Walk(Walk),
     Open,
 }
@@ -78,89 +87,6 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Of a session that begins. `here` are the partitions of its reach with their last positions: whoever was told that
-    /// an event is stored finds it, even if the shard has not come so far.
-    pub fn begin(begin: &Begin, fallback: Replay, here: &[Here], most: u64, wants: Wants<'_>) -> Backlog {
-        let seen = here.iter().map(|(_, mark)| *mark).collect();
-        let mut backlog = Backlog { steps: VecDeque::new(), lanes: Vec::new(), seen };
-        match begin {
-            Begin::Fresh(replay) => {
-                let walk = past(*replay, here, most, false, wants);
-                backlog.steps.push_back(Step::Walk(walk));
-            }
-            Begin::After(brought) => backlog.resume(brought.as_deref(), fallback, here, most, wants),
-        }
-        backlog.catch_up(here);
-        backlog
-    }
-
-    /// Of a live session that asked for some of the past again.
-    pub fn again(here: &[Here]) -> Backlog {
-        let mut backlog =
-            Backlog { steps: VecDeque::new(), lanes: Vec::new(), seen: here.iter().map(|(_, m)| *m).collect() };
-        backlog.catch_up(here);
-        backlog
-    }
-
-    fn resume(&mut self, brought: Option<&[Mark]>, fallback: Replay, here: &[Here], most: u64, wants: Wants<'_>) {
-        let mut foreign = Vec::new();
-        for ((partition, mark), seen) in here.iter().zip(&mut self.seen) {
-            let known = brought.and_then(|marks| marks.iter().find(|m| m.partition == mark.partition));
-            match known.and_then(|mark| partition.resolve(mark).known()) {
-                Some(position) => seen.position = position,
-                None => foreign.push((partition.clone(), *mark)),
-            }
-        }
-        if !foreign.is_empty() {
-            let partitions = foreign.iter().map(|(_, mark)| mark.partition).collect();
-            self.gap(GapReason::Epoch, brought, None, partitions);
-            self.steps.push_back(Step::Walk(past(fallback, &foreign, most, true, wants)));
-        }
-        self.shorten(here, most);
-    }
-
-    /// One resume reads at most so many events; what is older is a gap.
-    fn shorten(&mut self, here: &[Here], most: u64) {
-        let from = self.seen.clone();
-        let lag = |(at, (partition, mark)): (usize, &Here)| {
-            // What is no longer kept is not read: that hole is told when the reading comes to it.
-            let readable = from[at].position.max(partition.first() - 1);
-            (mark.position.saturating_sub(readable), at)
-        };
-        let mut lags: Vec<(u64, usize)> = here.iter().enumerate().map(lag).collect();
-        lags.sort_unstable();
-        let (mut left, mut hole, mut cut, mut lanes) = (most, 0, Vec::new(), Vec::new());
-        for (done, (lag, at)) in lags.iter().enumerate() {
-            // What the shorter ones do not need, the longer ones may use.
-            let share = (*lag).min(left / (lags.len() - done) as u64);
-            left -= share;
-            if share < *lag {
-                let (partition, mark) = &here[*at];
-                let to = mark.position - share;
-                hole += to - from[*at].position;
-                self.seen[*at].position = to;
-                cut.push(mark.partition);
-                lanes.push(Lane::new(partition, Some((0, to)), to, to));
-            }
-        }
-        if !cut.is_empty() {
-            self.gap(GapReason::Expired, Some(&from), Some(hole), cut);
-            self.steps.push_back(Step::Walk(Walk::new(lanes)));
-        }
-    }
-
-    /// Says what is missing before the place where the session is now.
-    fn gap(&mut self, reason: GapReason, from: Option<&[Mark]>, hole: Option<u64>, partitions: Vec<u32>) {
-        let (from, to) = (from.map(<[Mark]>::to_vec), self.seen.clone());
-        self.steps.push_back(Step::Gap(Missing { reason, from, to, hole, partitions }));
-    }
-
-    fn catch_up(&mut self, here: &[Here]) {
-        let lanes = here.iter().zip(&self.seen);
-        self.lanes =
-            lanes.map(|((partition, mark), seen)| Lane::new(partition, None, seen.position, mark.position)).collect();
-    }
-
     /// Adds bytes behind everything but the catch-up.
     pub fn say(&mut self, bytes: Vec<u8>) {
         self.steps.push_back(Step::Say(bytes));
@@ -176,58 +102,22 @@ impl Backlog {
         self.steps.push_front(Step::Say(bytes));
     }
 
-    /// Adds a walk through what a replay means at this place.
-    pub fn replay(&mut self, replay: Replay, here: &[Here], most: u64, wants: Wants<'_>) {
-        self.steps.push_back(Step::Walk(past(replay, here, most, false, wants)));
-    }
-
-    /// Adds the catch-up of one subscribe: what `only` matches and `except` did not, from a cursor to here.
-    pub fn walk(&mut self, asked: &Asked<'_>, here: &[Here], most: u64, wants: Wants<'_>) {
-        let Asked { brought, fallback, only, except } = *asked;
-        let (mut lanes, mut gone, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
-        for (partition, mark) in here {
-            let known = brought.and_then(|marks| marks.iter().find(|m| m.partition == mark.partition));
-            let Some(after) = known.and_then(|mark| partition.resolve(mark).known()) else {
-                foreign.push((partition.clone(), *mark));
-                continue;
-            };
-            let readable = after.max(mark.position.saturating_sub(most)).max(partition.first() - 1).min(mark.position);
-            if readable > after {
-                gone.push(mark.partition);
-            }
-            let retained = (readable > after).then_some((0, readable));
-            lanes.push(Lane::new(partition, retained, readable, mark.position));
-        }
-        let hashes: Vec<u32> = foreign.iter().map(|(_, mark)| mark.partition).collect();
-        for (reason, partitions) in [(GapReason::Epoch, hashes), (GapReason::Expired, gone)] {
-            if !partitions.is_empty() {
-                self.gap(reason, brought, None, partitions);
-            }
-        }
-        let mut walk = Walk::new(lanes).of(only, except);
-        walk.add(past(fallback, &foreign, most, true, &mut |event| walk.asks_for(event) && wants(event)));
-        self.steps.push_back(Step::Walk(walk));
-    }
-
-    /// The endpoint reaches further now: partitions that are new to it are read from their beginning.
-    pub fn widen(&mut self, here: &[Here]) {
-        for (partition, mark) in here {
-            if let Err(at) = self.seen.binary_search_by_key(&mark.partition, |seen| seen.partition) {
-                let position = partition.first() - 1;
-                self.seen.insert(at, Mark { position, ..*mark });
-                self.lanes.insert(at, Lane::new(partition, None, position, mark.position));
-            }
-        }
-    }
-
     /// The socket takes nothing more for now: what was read and not sent is let go, to be read again.
     pub fn rest(&mut self) {
         self.lanes.iter_mut().for_each(Lane::rest);
         for step in &mut self.steps {
-            if let Step::Walk(walk) = step {
-                walk.rest();
+            match step {
+                Step::Walk(walk) => walk.rest(),
+                Step::Topics(topics) => topics.rest(),
+                Step::Say(_) | Step::Gap(_) | Step::Open => {}
             }
         }
+    }
+
+    /// The session's cursor, if it is true now that everything before it was sent.
+    pub fn cursor(&self) -> Option<&[Mark]> {
+        let whole = self.steps.is_empty() && !self.lanes.iter().any(Lane::is_retained);
+        whole.then_some(&self.seen)
     }
 
     /// What comes next. `here` says how far the shard is now, in the order of `seen`.
@@ -241,6 +131,16 @@ impl Backlog {
                 Step::Open => {
                     self.steps.push_front(Step::Open);
                     break;
+                }
+                Step::Topics(mut topics) => {
+                    if let Some(found) = topics.next(&mut turn, wants) {
+                        self.steps.push_front(Step::Topics(topics));
+                        return match found {
+                            Found::Event(event) => Pulled::Newest(event),
+                            Found::Pause => Pulled::Pause,
+                            Found::Later => Pulled::Later,
+                        };
+                    }
                 }
                 Step::Walk(mut walk) => {
                     if let Some(walked) = walk.next(&mut turn, wants) {
@@ -257,43 +157,59 @@ impl Backlog {
         match walked {
             Walked::Event(event) => Pulled::Event(event, false),
             Walked::Pause => Pulled::Pause,
-            Walked::Hole { from, partition } => Pulled::Gap(Missing {
-                reason: GapReason::Expired,
+            Walked::Later => Pulled::Later,
+            Walked::Hole { from, partition, reason, lost } => Pulled::Gap(Missing {
+                reason,
                 from: Some(from),
                 to: self.seen.clone(),
                 hole: None,
                 partitions: vec![partition],
+                lost,
             }),
         }
     }
 
     /// Whether there is more to read at once.
     pub fn is_behind(&self, here: &[Here]) -> bool {
-        self.lanes.iter().zip(here).any(|(lane, (_, mark))| lane.is_behind(mark.position))
+        self.lanes.iter().zip(here).any(|(lane, here)| lane.is_behind(here))
     }
 
     /// The catch-up: everything after the session's own cursor, to where the shard is now.
     fn follow(&mut self, here: &[Here], mut turn: usize, wants: Wants<'_>) -> Pulled {
-        for (lane, (_, mark)) in self.lanes.iter_mut().zip(here) {
-            lane.until = lane.until.max(mark.position);
+        for ((lane, seen), here) in self.lanes.iter_mut().zip(&mut self.seen).zip(here) {
+            if here.turns != Some(lane.turns()) && lane.has_turned() {
+                lane.turn();
+                *seen = if lane.lost { *seen } else { lane.mark() };
+            }
+            lane.until = lane.goal(here).map_or(lane.until, |goal| goal.max(lane.until));
         }
         loop {
-            let mut hole = None;
+            let (mut hole, mut later) = (None, false);
             for (at, lane) in self.lanes.iter_mut().enumerate() {
-                if let Err(first) = lane.fill() {
-                    hole.get_or_insert((at, first));
+                match lane.fill() {
+                    Ok(()) => {}
+                    Err(Stop::Hole(first)) => hole = hole.or(Some((at, first))),
+                    Err(Stop::Later) => later = true,
+                    Err(Stop::Turned) => return Pulled::Pause, // that is looked at first of all
                 }
             }
             // One hole at a time: its last values are told before the next one.
-            let next = oldest(&self.lanes).filter(|&at| hole.is_none() || self.lanes[at].is_retained());
+            let lost = self.lanes.iter().any(|lane| lane.lost);
+            let free = hole.is_none() && !later && !lost;
+            let next = oldest(&self.lanes).filter(|&at| free || self.lanes[at].is_retained());
             let at = match (next, hole) {
                 (Some(at), _) => at,
+                (None, _) if lost => return self.lost(),
                 (None, Some((at, first))) => return self.hole(at, first),
+                (None, None) if later => return Pulled::Later,
                 (None, None) => break,
             };
             let Some((event, in_turn)) = self.lanes[at].take() else { break };
+            if let Some(lost) = event.lost() {
+                return self.passed(at, reason(&event), lost);
+            }
             if in_turn {
-                self.seen[at].position = self.seen[at].position.max(event.position);
+                self.seen[at] = self.lanes[at].mark();
             }
             if wants(&event) {
                 return Pulled::Event(event, in_turn);
@@ -303,23 +219,53 @@ impl Backlog {
                 return Pulled::Pause;
             }
         }
-        match self.lanes.iter().zip(here).all(|(lane, (_, mark))| lane.is_at(mark.position)) {
+        self.end(here)
+    }
+
+    /// All is read that there is up to where the shard stands.
+    fn end(&self, here: &[Here]) -> Pulled {
+        let mut lanes = self.lanes.iter().zip(here);
+        match lanes.clone().all(|(lane, here)| lane.is_at(here)) {
             _ if !self.steps.is_empty() => Pulled::Pause, // it stands whole, and is to hear so
             true => Pulled::Live,
+            // A partition turned just now, and `here` is from before.
+            false if lanes.any(|(lane, here)| here.turns.is_some() && lane.goal(here).is_none()) => Pulled::Pause,
             false => Pulled::Ahead,
         }
     }
 
+    /// Partitions turned, and this session had come further than what is left.
+    fn lost(&mut self) -> Pulled {
+        let (from, mut partitions) = (Some(self.seen.clone()), Vec::new());
+        for (lane, seen) in self.lanes.iter_mut().zip(&mut self.seen).filter(|(lane, _)| lane.lost) {
+            lane.lost = false;
+            lane.tell_values();
+            *seen = lane.mark();
+            partitions.push(seen.partition);
+        }
+        let to = self.seen.clone();
+        Pulled::Gap(Missing { reason: GapReason::Epoch, from, to, hole: None, partitions, lost: None })
+    }
+
     fn hole(&mut self, at: usize, first: u64) -> Pulled {
-        let from = self.seen.clone();
-        let hole = self.lanes[at].skip(first);
-        self.seen[at].position += hole;
-        let partitions = vec![self.seen[at].partition];
-        let (from, hole, to) = (Some(from), Some(hole), self.seen.clone());
-        Pulled::Gap(Missing { reason: GapReason::Expired, from, to, hole, partitions })
+        let from = Some(self.seen.clone());
+        let hole = Some(self.lanes[at].skip(first));
+        self.seen[at] = self.lanes[at].mark();
+        let (to, partitions) = (self.seen.clone(), vec![self.seen[at].partition]);
+        Pulled::Gap(Missing { reason: GapReason::Expired, from, to, hole, partitions, lost: None })
+    }
+
+    /// A source lost something at the place that was just passed.
+    fn passed(&mut self, at: usize, reason: GapReason, lost: Vec<Pattern>) -> Pulled {
+        let from = Some(self.seen.clone());
+        self.seen[at] = self.lanes[at].mark();
+        let (to, partitions) = (self.seen.clone(), vec![self.seen[at].partition]);
+        Pulled::Gap(Missing { reason, from, to, hole: None, partitions, lost: Some(lost) })
     }
 }
 
+#[cfg(test)]
+mod lives;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -5,4 +5,5 @@ pub mod command;
 pub mod endpoint;
 pub mod pace;
 pub mod past;
+mod search;
 pub mod terms;

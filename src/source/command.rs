@@ -10,6 +10,9 @@ use crate::stream::{Draft, Streams};
 
 /// Publications that may wait for a stream; above it a session is told at once that nothing was published.
 const WAITING: usize = 1024;
+/// Publications appended together at most, and what more of them is not added to.
+const TOGETHER: usize = 256;
+const LARGE: usize = 1024 * 1024;
 /// Bytes of them: room for the largest frame of some sessions, not of all.
 const BYTES: usize = 64 * 1024 * 1024;
 
@@ -35,9 +38,23 @@ pub fn start(streams: Arc<Streams>) -> impl Fn(Draft, Done) -> bool + Send + Syn
     }
 }
 
-/// Appends until nobody can say anything any more.
+/// Appends until nobody can say anything any more: what waits goes together, as far as it lies together, so that a way
+/// to a store is not gone once for each.
 async fn publish(streams: Arc<Streams>, mut said: Receiver<Said>) {
-    while let Some(Said { draft, done, _room }) = said.recv().await {
-        done(streams.append(vec![draft], Time::now()).await.err().map(|error| error.to_string()));
+    let mut waiting = Vec::new();
+    while said.recv_many(&mut waiting, TOGETHER).await > 0 {
+        while let Some(first) = waiting.first() {
+            let (place, mut bytes) = (streams.place_of(&first.draft.topic), 0);
+            let alike = waiting.iter().take_while(|one| {
+                let fits = bytes < LARGE && streams.place_of(&one.draft.topic) == place;
+                bytes += one.draft.payload.bytes.len();
+                fits
+            });
+            let alike = alike.count();
+            let (drafts, done): (Vec<Draft>, Vec<_>) =
+                waiting.drain(..alike).map(|Said { draft, done, _room }| (draft, (done, _room))).unzip();
+            let refused = streams.append(drafts, Time::now()).await.err().map(|error| error.to_string());
+            done.into_iter().for_each(|(done, _room)| done(refused.clone()));
+        }
     }
 }

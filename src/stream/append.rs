@@ -5,11 +5,8 @@ use std::sync::Arc;
 use super::partition::Entry;
 use super::table::Table;
 use super::{Appended, Ask, Draft, Lease, Name, Origin, Partition, Refused, Streams};
-use crate::event::{Kind, Payload, Time};
+use crate::event::{LOST_BY_SOURCE, Time};
 use crate::topic::{Pattern, Topic};
-
-/// What stands where an event's topic stands, in the place of events that are missing.
-const GAP: &str = "relay.gap";
 
 impl Streams {
     /// Appends in order, with contiguous positions per partition. Each partition takes its part of the batch whole or
@@ -54,17 +51,16 @@ impl Streams {
         now: Time,
         appended: &mut Appended,
     ) -> Result<bool, Refused> {
-        let Some(store) = &self.store else { return take(partition, batch, now, appended) };
+        let Some(store) = &self.store else { return take(partition, batch, origin, now, appended) };
         if partition.place().live {
             return store.publish(&batch, now).await.map(|()| false).map_err(Refused::Away);
         }
-        if !partition.is_open() {
-            return Err(crate::link::Down("the store was not reached yet".to_owned()).into());
+        store.found(partition).await?;
+        if partition.is_behind() || self.memory.is_behind() {
+            return Err(Refused::Behind);
         }
-        if let Some(behind) = self.refusing() {
-            return Err(behind);
-        }
-        let landed = store.append(partition, partition.limits(), &batch, origin, now).await?;
+        let landed = store.append(partition, &batch, origin, now).await?;
+        partition.count_duplicates(landed.iter().filter(|one| one.duplicate).count());
         for one in landed {
             appended.duplicates += usize::from(one.duplicate);
             if let Some((epoch, position)) = one.place {
@@ -106,6 +102,11 @@ impl Streams {
         }
     }
 
+    /// In which partition events of this topic lie, by its hash.
+    pub fn place_of(&self, topic: &Topic) -> u32 {
+        self.table.load().place_of(topic.as_str())
+    }
+
     /// Whether events of this topic go by without a log.
     pub fn is_live(&self, topic: &Topic) -> bool {
         self.table.load().is_live(topic.as_str())
@@ -122,7 +123,7 @@ impl Streams {
             }
             let topics: Vec<Pattern> =
                 batch.iter().filter_map(|entry| Pattern::new(entry.topic.as_str()).ok()).collect();
-            if take(&partition, batch, now, &mut one()).is_err() {
+            if take(&partition, batch, None, now, &mut one()).is_err() {
                 partition.append_anyway(gap(&topics, None), now);
             }
         }
@@ -140,9 +141,15 @@ impl Streams {
 }
 
 /// In memory.
-fn take(partition: &Partition, batch: Vec<Entry>, now: Time, appended: &mut Appended) -> Result<bool, Refused> {
+fn take(
+    partition: &Partition,
+    batch: Vec<Entry>,
+    origin: Option<&Origin>,
+    now: Time,
+    appended: &mut Appended,
+) -> Result<bool, Refused> {
     let mut news = false;
-    for one in partition.append(batch, now)? {
+    for one in partition.append(batch, origin, now)? {
         if !partition.place().live && one.at < appended.ids.len() {
             appended.ids[one.at] = one.event.id();
         }
@@ -158,14 +165,5 @@ fn one() -> Appended {
 }
 
 fn gap(topics: &[Pattern], name: Option<Name>) -> Entry {
-    let topics: Vec<&str> = topics.iter().map(Pattern::as_str).collect();
-    let list = serde_json::to_vec(&topics).expect("texts are JSON");
-    Entry {
-        at: 0,
-        topic: Topic::new(GAP).expect("it is a topic"),
-        payload: Payload { kind: Kind::Gap, bytes: list.into() },
-        key: None,
-        name,
-        clears: false,
-    }
+    Entry { name, ..Entry::gap(LOST_BY_SOURCE, topics) }
 }

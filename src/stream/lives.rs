@@ -24,11 +24,12 @@ pub enum Resolved {
 }
 
 impl Resolved {
-    /// The position, if nothing before it was lost.
-    pub fn known(self) -> Option<u64> {
-        match self {
-            Resolved::At(position) => Some(position),
-            Resolved::Lost(_) | Resolved::Unknown => None,
+    /// A position of an epoch of which so much is kept.
+    pub fn of(position: u64, kept: Option<u64>) -> Resolved {
+        match kept {
+            Some(kept) if position <= kept => Resolved::At(position),
+            Some(kept) => Resolved::Lost(kept),
+            None => Resolved::Unknown,
         }
     }
 }
@@ -43,19 +44,33 @@ impl Lives {
         self.epoch == epoch || self.past.iter().any(|(past, _)| *past == epoch)
     }
 
-    /// Each later life may have ended before an earlier one did: only what lies before all of their ends is still there.
-    pub fn resolve(&self, mark: &Mark) -> Resolved {
-        if mark.epoch == self.epoch {
-            return Resolved::At(mark.position);
-        }
-        let mut kept = u64::MAX;
-        for (epoch, last) in &self.past {
-            kept = kept.min(*last);
-            if *epoch == mark.epoch {
-                return if mark.position <= kept { Resolved::At(mark.position) } else { Resolved::Lost(kept) };
+    /// Up to where somebody who has read `head` positions of other lives has read the same events: `None` if the two have
+    /// nothing in common.
+    pub fn common(&self, other: &Lives, head: u64) -> Option<u64> {
+        let mut read = head;
+        let all = std::iter::once((other.epoch, head)).chain(other.past.iter().copied());
+        for (epoch, last) in all {
+            read = read.min(last);
+            match self.resolve(&Mark { partition: 0, epoch, position: read }) {
+                Resolved::At(position) | Resolved::Lost(position) => return Some(position),
+                Resolved::Unknown => {}
             }
         }
-        Resolved::Unknown
+        None
+    }
+
+    /// Up to where positions of an epoch still mean what they meant; `None`: it is not known. Each later life may have
+    /// ended before an earlier one did: only what lies before all of their ends is still there.
+    pub fn kept(&self, epoch: Epoch) -> Option<u64> {
+        if epoch == self.epoch {
+            return Some(u64::MAX);
+        }
+        let at = self.past.iter().position(|(past, _)| *past == epoch)?;
+        self.past[..=at].iter().map(|(_, last)| *last).min()
+    }
+
+    pub fn resolve(&self, mark: &Mark) -> Resolved {
+        Resolved::of(mark.position, self.kept(mark.epoch))
     }
 }
 
@@ -77,5 +92,20 @@ mod tests {
         check(1, 50, Resolved::Lost(40));
         check(1, 70, Resolved::Lost(40));
         check(9, 1, Resolved::Unknown);
+    }
+
+    #[test]
+    fn what_two_have_in_common_ends_where_the_first_lost_it() {
+        let lives = |epoch, past: &[(u32, u64)]| Lives {
+            epoch: Epoch(epoch),
+            past: past.iter().map(|(epoch, last)| (Epoch(*epoch), *last)).collect(),
+        };
+        let check = |now: Lives, before: Lives, head, expected| assert_eq!(now.common(&before, head), expected);
+        check(lives(2, &[(1, 40)]), lives(1, &[]), 30, Some(30));
+        check(lives(2, &[(1, 40)]), lives(1, &[]), 50, Some(40));
+        // The life in which it was read is gone without a trace, with the end of the one before.
+        check(lives(3, &[(1, 40)]), lives(2, &[(1, 45)]), 60, Some(40));
+        check(lives(3, &[(1, 50)]), lives(2, &[(1, 45)]), 60, Some(45));
+        check(lives(3, &[]), lives(2, &[(1, 45)]), 60, None);
     }
 }

@@ -29,6 +29,13 @@ impl Partition {
         });
     }
 
+    /// Drafts that were duplicates, as the store found.
+    pub(super) fn count_duplicates(&self, count: usize) {
+        if count > 0 {
+            self.with(|state| state.count_duplicates(count));
+        }
+    }
+
     /// Whether last values are kept.
     pub(super) fn retains(&self) -> bool {
         self.with(|state| state.retains())
@@ -49,9 +56,13 @@ impl Partition {
         self.with(|state| state.lives().clone())
     }
 
-    /// Another life in which nothing that is here was lost.
+    /// Another life in which nothing that is here was lost. Somebody who is ahead may have lost something all the same.
     pub(super) fn turn(&self, lives: Lives) {
-        self.with(|state| state.turn(lives));
+        self.with(|state| {
+            state.turn(lives);
+            self.turned();
+        });
+        self.forget_older(); // a page may reach further than the mirror does
     }
 
     /// Another life in which everything behind `to` was lost. A reader that has come further is told.
@@ -73,9 +84,9 @@ impl Partition {
     }
 
     /// Goes on behind `to`, which all readers must have come near to: what lies between is no longer kept anywhere.
-    pub(super) fn skip(&self, to: u64) {
+    pub(super) fn skip(&self, to: u64, values: Vec<Arc<Event>>) {
         self.with(|state| {
-            state.skip(to);
+            state.skip(to, values);
             self.displace(Loss::Expired, |seen| seen < to, to);
         });
     }
@@ -85,6 +96,10 @@ impl Partition {
             reader.seen.store(to, Ordering::Relaxed);
             reader.lost.store(1 + loss as u8, Ordering::Release);
         }
+        self.turned();
+    }
+
+    fn turned(&self) {
         self.turns.fetch_add(1, Ordering::AcqRel);
     }
 

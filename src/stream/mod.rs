@@ -14,6 +14,8 @@ mod origin;
 pub mod partition;
 pub mod redis;
 mod retained;
+#[cfg(test)]
+mod staged;
 mod state;
 mod table;
 
@@ -29,8 +31,11 @@ use crate::select::Fields;
 use crate::topic::{Pattern, Topic};
 pub use lives::Resolved;
 use memory::Memory;
+use older::Older;
 pub use origin::{Ask, Lease, Name, Origin};
-pub use partition::{Jump, Loss, Page, Partition};
+pub use partition::{Jump, Look, Loss, Page, Partition};
+#[cfg(test)]
+pub(crate) use staged::{Part, Staged};
 use table::Table;
 
 /// What `[[stream]]` says.
@@ -131,6 +136,8 @@ pub struct Streams {
     table: ArcSwap<Table>,
     memory: Arc<Memory>,
     readers: usize,
+    /// Where a store outside brings what is older than what is in process.
+    older: Option<Arc<Older>>,
     /// One `apply` at a time.
     applying: Mutex<()>,
     wakers: ArcSwap<Vec<Waker>>,
@@ -142,26 +149,34 @@ impl Streams {
     /// shards read on, known from the start. A built-in last stream `events` takes `**` unless the settings have one;
     /// either way it has what no other takes.
     pub fn new(settings: Vec<Settings>, memory: u64, readers: usize) -> Streams {
-        Streams::of(settings, memory, readers, None)
+        Streams::of(settings, memory, readers, None, None)
     }
 
     /// The same, kept in Redis by any number of instances; here are mirrors, for which `memory` holds. They follow as
     /// long as somebody has the streams. Needs a runtime.
     pub fn in_redis(settings: Vec<Settings>, memory: u64, readers: usize, store: redis::Settings) -> Arc<Streams> {
         let store = redis::Store::new(store);
-        let streams = Arc::new(Streams::of(settings, memory, readers, Some(store.clone())));
+        let streams = Arc::new(Streams::of(settings, memory, readers, Some(store.older.clone()), Some(store.clone())));
         redis::follow(&store, &Arc::downgrade(&streams));
         streams
     }
 
-    fn of(settings: Vec<Settings>, memory: u64, readers: usize, store: Option<Arc<redis::Store>>) -> Streams {
+    /// With `older` the partitions are mirrors.
+    fn of(
+        settings: Vec<Settings>,
+        memory: u64,
+        readers: usize,
+        older: Option<Arc<Older>>,
+        store: Option<Arc<redis::Store>>,
+    ) -> Streams {
         let memory = Arc::new(Memory::new(memory));
-        let table = Table::empty().next(settings, &memory, readers, store.as_ref().map(|store| &store.older));
+        let table = Table::empty().next(settings, &memory, readers, older.as_ref());
         Streams {
             store,
             table: ArcSwap::from_pointee(table),
             memory,
             readers,
+            older,
             applying: Mutex::new(()),
             wakers: ArcSwap::default(),
         }
@@ -178,8 +193,7 @@ impl Streams {
     pub fn apply(&self, settings: Vec<Settings>, memory: u64) {
         {
             let _one = self.applying.lock().expect("nothing panics while it applies settings");
-            let older = self.store.as_ref().map(|store| &store.older);
-            let table = self.table.load().next(settings, &self.memory, self.readers, older);
+            let table = self.table.load().next(settings, &self.memory, self.readers, self.older.as_ref());
             self.memory.set_limit(memory);
             self.table.store(Arc::new(table));
         }
@@ -188,6 +202,11 @@ impl Streams {
             store.changed.notify_waiters();
         }
         self.wake();
+    }
+
+    /// Rises whenever a read that was told to come later is worth another try.
+    pub fn brought(&self) -> u64 {
+        self.older.as_ref().map_or(0, |older| older.brought())
     }
 
     /// Changes with each `apply`, so that a reader sees when to ask for `partitions` again.
@@ -247,6 +266,7 @@ impl Streams {
             let meant = table.partitions.iter().find(|one| one.place().hash == mark.partition && !one.place().live);
             if let Some(partition) = meant.filter(|one| !one.knows(mark.epoch)) {
                 store.learn(partition, mark.epoch).await?;
+                self.wake();
             }
         }
         Ok(())
@@ -263,10 +283,15 @@ impl Streams {
         self.table.load().live().flat_map(|settings| settings.topics.clone()).collect()
     }
 
+    /// Those of which more can be taken: readers are not too far behind.
+    fn ready_to_read(&self, partitions: &[Arc<Partition>]) -> Vec<Arc<Partition>> {
+        let ready = |one: &&Arc<Partition>| !one.is_behind() && !self.memory.is_behind();
+        partitions.iter().filter(ready).cloned().collect()
+    }
+
     /// Something was mirrored.
     fn mirrored(&self) {
         self.wake();
-        self.memory.tell(Time::now());
         self.memory.make_room(&self.partitions());
     }
 

@@ -4,6 +4,7 @@
 //! Blocks have fixed borders, so that sessions that resume from many places ask for the same few.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -24,6 +25,8 @@ pub(super) type Number = (u32, u64);
 pub struct Older {
     blocks: Mutex<Blocks>,
     wanted: Notify,
+    /// Rises with every answer, so that who waits knows when it is worth asking again.
+    brought: AtomicU64,
 }
 
 #[derive(Default)]
@@ -31,6 +34,8 @@ struct Blocks {
     here: HashMap<Number, Block>,
     asked: HashSet<Number>,
     waiting: VecDeque<Number>,
+    /// Under way, and whether the partition turned meanwhile: then the answer is of a life that is over.
+    coming: HashMap<Number, bool>,
     bytes: usize,
     /// Counts reads, so that the longest unused is known.
     reads: u64,
@@ -99,17 +104,23 @@ impl Older {
     }
 
     fn want(&self, mut blocks: MutexGuard<'_, Blocks>, number: Number) -> Page {
-        if blocks.asked.insert(number) {
+        // What is still coming from a life that is over is asked for again when it came.
+        if blocks.asked.insert(number) && !blocks.coming.contains_key(&number) {
             blocks.waiting.push_back(number);
             self.wanted.notify_one();
         }
         Page::Later
     }
 
+    /// How many answers came so far.
+    pub(super) fn brought(&self) -> u64 {
+        self.brought.load(Ordering::Acquire)
+    }
+
     /// The next block that somebody waits for.
     pub(super) async fn next(&self) -> Number {
         loop {
-            if let Some(number) = self.blocks().waiting.pop_front() {
+            if let Some(number) = self.blocks().take_next() {
                 return number;
             }
             self.wanted.notified().await;
@@ -119,11 +130,16 @@ impl Older {
     /// What was wanted is here; or could not be had, and is asked for again.
     pub(super) fn bring(&self, number: Number, block: Option<Block>) {
         let mut blocks = self.blocks();
-        if blocks.asked.remove(&number)
+        let over = blocks.coming.remove(&number).unwrap_or_default();
+        if over && blocks.asked.contains(&number) {
+            blocks.waiting.push_back(number);
+            self.wanted.notify_one();
+        } else if blocks.asked.remove(&number)
             && let Some(block) = block
         {
             blocks.put(number, block);
         }
+        self.brought.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Another life of this partition: what was fetched may be no more.
@@ -134,6 +150,8 @@ impl Older {
         // What is under way was read before: it comes to nobody, and is asked for again.
         blocks.asked.retain(|number| number.0 != partition);
         blocks.waiting.retain(|number| number.0 != partition);
+        blocks.coming.iter_mut().filter(|(number, _)| number.0 == partition).for_each(|(_, over)| *over = true);
+        self.brought.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -155,6 +173,12 @@ impl Block {
 }
 
 impl Blocks {
+    fn take_next(&mut self) -> Option<Number> {
+        let number = self.waiting.pop_front()?;
+        self.coming.insert(number, false);
+        Some(number)
+    }
+
     fn find(&mut self, number: Number) -> Option<&Block> {
         self.reads += 1;
         let reads = self.reads;

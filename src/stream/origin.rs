@@ -4,9 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The name of something at its source, the same wherever it is heard: a marker's number and the count since then, or
-/// the two parts of the id of a Redis Stream's entry. Names of one source rise.
+/// the two parts of the id of a Redis Stream's entry. Names of one source rise, as long as the upper half of the second
+/// part stays the same: there stands which process counted, and what another one counted is neither before nor after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(pub u64, pub u64);
+
+impl Name {
+    /// Whether it comes after this one, or cannot be compared with it.
+    pub fn follows(self, kept: Name) -> bool {
+        let counted_by = |name: Name| name.1 >> 32;
+        counted_by(self) != counted_by(kept) || self > kept
+    }
+}
 
 /// Who appends what a source says.
 #[derive(Debug, Clone)]
@@ -26,8 +35,8 @@ pub struct Ask<'a> {
     pub may_take: bool,
     /// If it is held, it is given back.
     pub resign: bool,
-    /// A holder says that everything up to here is appended.
-    pub done: Option<Name>,
+    /// The holder with this fence says that everything up to here is appended.
+    pub done: Option<(u64, Name)>,
     /// For how long it holds from now on.
     pub ttl: Duration,
 }

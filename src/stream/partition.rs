@@ -8,12 +8,12 @@ use super::dedupe::Key;
 use super::lives::Resolved;
 use super::memory::Memory;
 use super::older::Older;
-use super::origin::Name;
+use super::origin::{Name, Origin};
 use super::state::State;
 use super::{Refused, Settings, StreamStats};
 use crate::cursor::Mark;
-use crate::event::{Epoch, Event, Payload, Place, Time};
-use crate::topic::Topic;
+use crate::event::{Epoch, Event, Kind, Payload, Place, Time};
+use crate::topic::{Pattern, Topic};
 
 /// Stands for "nothing that could be dropped" in `Partition::oldest`.
 const NOTHING: u64 = u64::MAX;
@@ -54,6 +54,21 @@ pub struct Jump {
     pub position: u64,
 }
 
+/// A partition at one moment, for somebody who holds positions of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// How often it had turned.
+    pub turns: u64,
+    /// The present epoch.
+    pub epoch: Epoch,
+    /// The last position.
+    pub head: u64,
+    /// The oldest position that is in process.
+    pub first: u64,
+    /// Up to where positions of that epoch still mean what they did; `None`: it is not known.
+    pub kept: Option<u64>,
+}
+
 /// A partition's part of its stream's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -87,6 +102,16 @@ pub(super) struct Entry {
     pub clears: bool,
 }
 
+impl Entry {
+    /// No event: under these patterns some are missing.
+    pub fn gap(topic: &str, patterns: &[Pattern]) -> Entry {
+        let list: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+        let bytes = serde_json::to_vec(&list).expect("texts are JSON").into();
+        let topic = Topic::new(topic).expect("gaps have topics");
+        Entry { at: 0, topic, payload: Payload { kind: Kind::Gap, bytes }, key: None, name: None, clears: false }
+    }
+}
+
 /// What became of an entry.
 #[derive(Debug)]
 pub(super) struct Placed {
@@ -115,7 +140,7 @@ pub struct Partition {
     pub(super) head: AtomicU64,
     /// When the oldest event was accepted that may be dropped for memory.
     oldest: AtomicU64,
-    /// Rises with every jump.
+    /// Rises with every other life and every skip, under the lock.
     pub(super) turns: AtomicU64,
     /// A mirror was not found yet in what it mirrors.
     pub(super) unfound: AtomicBool,
@@ -156,9 +181,25 @@ impl Partition {
         self.with(|state| (state.lives().epoch, state.log().head()))
     }
 
+    /// All at one moment. Who compares `turns` again after a read knows whether what was read still belongs to it.
+    pub fn look(&self, epoch: Epoch) -> Look {
+        self.with(|state| Look {
+            turns: self.turns.load(Ordering::Relaxed),
+            epoch: state.lives().epoch,
+            head: state.log().head(),
+            first: state.log().first(),
+            kept: state.lives().kept(epoch),
+        })
+    }
+
     /// What a cursor's mark means in the present numbering.
     pub fn resolve(&self, mark: &Mark) -> Resolved {
         self.with(|state| state.lives().resolve(mark))
+    }
+
+    /// Whether this mark's epoch is not known here, but perhaps where the log is kept.
+    pub fn may_learn(&self, mark: &Mark) -> bool {
+        self.older.is_some() && self.look(mark.epoch).kept.is_none()
     }
 
     /// The oldest position that may still be read by a session (head + 1 when empty). Of what is kept elsewhere it is
@@ -167,7 +208,7 @@ impl Partition {
         self.with(|state| state.floor())
     }
 
-    /// Rises whenever positions that somebody holds may no longer mean what they did.
+    /// Rises whenever positions that somebody holds may no longer mean what they did. Lock-free.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Acquire)
     }
@@ -240,14 +281,27 @@ impl Partition {
         seen.load(Ordering::Relaxed) != self.head.load(Ordering::Acquire) || lost.load(Ordering::Acquire) != 0
     }
 
-    /// Where this reader stands, for one that begins.
-    pub fn stands(&self, reader: usize) -> Mark {
-        let seen = &self.readers[reader].seen;
-        self.with(|state| Mark {
-            partition: self.place.hash,
-            epoch: state.lives().epoch,
-            position: seen.load(Ordering::Relaxed),
+    /// Whether this reader's place changed, and it was not told yet. Lock-free.
+    pub fn is_displaced(&self, reader: usize) -> bool {
+        self.readers[reader].lost.load(Ordering::Acquire) != 0
+    }
+
+    /// Where this reader begins. What was lost before is nothing to it.
+    pub fn begins(&self, reader: usize) -> Mark {
+        self.with(|state| {
+            self.readers[reader].lost.store(0, Ordering::Relaxed);
+            self.mark_of(state, reader)
         })
+    }
+
+    /// Where this reader stands in the present epoch; `None` if its place changed, which `tail` tells.
+    pub fn stands(&self, reader: usize) -> Option<Mark> {
+        self.with(|state| (!self.is_displaced(reader)).then(|| self.mark_of(state, reader)))
+    }
+
+    fn mark_of(&self, state: &State, reader: usize) -> Mark {
+        let position = self.readers[reader].seen.load(Ordering::Relaxed);
+        Mark { partition: self.place.hash, epoch: state.lives().epoch, position }
     }
 
     /// For reader number `reader`: what it has not seen (at most `max` events, `max_bytes` of payload but at least one),
@@ -286,12 +340,21 @@ impl Partition {
     }
 
     /// Appends a batch whole, or nothing of it.
-    pub(super) fn append(&self, batch: Vec<Entry>, now: Time) -> Result<Vec<Placed>, Refused> {
+    /// Of a source it leaves out what it had before.
+    pub(super) fn append(
+        &self,
+        mut batch: Vec<Entry>,
+        origin: Option<&Origin>,
+        now: Time,
+    ) -> Result<Vec<Placed>, Refused> {
         self.with(|state| {
             if state.is_behind() || self.memory.is_behind() {
                 return Err(Refused::Behind);
             }
             let now = state.advance(now);
+            if let Some(origin) = origin {
+                batch.retain(|entry| entry.name.is_none_or(|name| state.is_news(&origin.source, name)));
+            }
             let placed = batch.into_iter().map(|entry| self.put(state, entry, now)).collect();
             state.retire(now);
             Ok(placed)

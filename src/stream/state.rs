@@ -1,6 +1,7 @@
 //! What a partition keeps under its lock: log, last values, keys, and the bytes of them. Knows no lock and no other
 //! partition.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::StreamStats;
@@ -8,6 +9,7 @@ use super::dedupe::{Key, Keys};
 use super::lives::Lives;
 use super::log::Log;
 use super::memory::{Held, cost};
+use super::origin::Name;
 use super::partition::Limits;
 use super::retained::Retained;
 use crate::event::{Epoch, Event, Kind, Time};
@@ -28,6 +30,8 @@ pub(super) struct State {
     mirror: bool,
     retained: Retained,
     keys: Keys,
+    /// What each source said last.
+    names: HashMap<Arc<str>, Name>,
     /// The latest time here; no event has an earlier one after it.
     time: Time,
     /// Up to where every reader has seen.
@@ -49,6 +53,7 @@ impl State {
             mirror,
             retained: Retained::default(),
             keys: Keys::default(),
+            names: HashMap::new(),
             time: Time(0),
             seen: if readers == 0 { u64::MAX } else { 0 },
             held: Held::default(),
@@ -99,6 +104,20 @@ impl State {
         let first = self.keys.first(key, self.time);
         self.duplicates += u64::from(first.is_some());
         first
+    }
+
+    /// Whether a source did not say this before; remembered as said. Sources are as many as the file has.
+    pub fn is_news(&mut self, source: &Arc<str>, name: Name) -> bool {
+        let news = self.names.get(source).is_none_or(|last| name.follows(*last));
+        if news {
+            self.names.insert(source.clone(), name);
+        }
+        news
+    }
+
+    /// Those that a store found.
+    pub fn count_duplicates(&mut self, count: usize) {
+        self.duplicates += count as u64;
     }
 
     /// Takes the next event.
@@ -209,11 +228,11 @@ impl State {
         self.recount();
     }
 
-    /// Goes on behind `to`: what lies between is no longer kept anywhere.
-    pub fn skip(&mut self, to: u64) {
+    /// Goes on behind `to`, with these last values: what lies between is no longer kept anywhere.
+    pub fn skip(&mut self, to: u64, values: Vec<Arc<Event>>) {
         self.log.skip(to);
-        (self.floor, self.seen) = (to + 1, to);
-        self.recount();
+        self.seen = to;
+        self.retake(to + 1, values);
     }
 
     /// What is held, from the beginning: after turns, which are rare.

@@ -114,6 +114,11 @@ impl Table {
         self.streams.iter().map(|stream| &stream.settings).filter(|settings| settings.live)
     }
 
+    /// The hash of the partition in which a topic lies.
+    pub fn place_of(&self, topic: &str) -> u32 {
+        self.stream_of(topic).partition_of(topic).place().hash
+    }
+
     /// Whether events of this topic go by without a log.
     pub fn is_live(&self, topic: &str) -> bool {
         self.stream_of(topic).settings.live

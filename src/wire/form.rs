@@ -157,6 +157,16 @@ impl Form {
         }
     }
 
+    /// The same without a cursor, for a session that does not stand whole.
+    pub fn breath(self, out: &mut Vec<u8>) {
+        match self.transport {
+            Transport::Sse => self.prelude(out),
+            Transport::WebSocket => websocket::frame(Opcode::Ping, b"", out),
+            Transport::Ndjson => self.unit(Fields::default(), out, |_| ()),
+            Transport::Poll => {}
+        }
+    }
+
     /// Something said to this one session: hello, a reply. Text (JSON or not). A poll has no room for it.
     pub fn say(self, text: &[u8], out: &mut Vec<u8>) {
         if self.transport != Transport::Poll {

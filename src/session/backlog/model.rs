@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::tests::{World, wanted};
 use super::*;
 use crate::event::Epoch;
+use crate::session::terms::Begin;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -74,6 +75,8 @@ struct Checker {
     values: Vec<(usize, u64)>,
     /// Partitions of an epoch gap that is still to be told.
     foreign: Vec<u32>,
+    /// A replay that is found when the backlog comes to it, of these partitions; whether after a gap.
+    past: Option<(Replay, Vec<usize>, bool)>,
     /// A resume may read so much less of a partition than there is.
     share: u64,
     most: u64,
@@ -97,9 +100,14 @@ impl Checker {
     /// What is to be told aside is known when the backlog looks.
     fn look(&mut self, world: &World) {
         let here = world.here();
+        if self.foreign.is_empty()
+            && let Some((replay, of, after_gap)) = self.past.take()
+        {
+            expect_past(self, world, replay, &of, after_gap);
+        }
         for (at, upto) in std::mem::take(&mut self.values) {
             let mut page = Vec::new();
-            here[at].0.retained(0, upto, 1000, &mut page);
+            here[at].partition.retained(0, upto, 1000, &mut page);
             self.aside.extend(page.iter().filter(|e| wanted(e)).map(|e| ((at, e.position), true)));
         }
     }
@@ -107,12 +115,12 @@ impl Checker {
     /// Nothing that should have been told aside is left, but what is gone by now.
     fn nothing_aside(&mut self, world: &World) {
         let here = world.here();
-        assert!(self.values.is_empty() && self.foreign.is_empty());
+        assert!(self.values.is_empty() && self.foreign.is_empty() && self.past.is_none());
         for ((at, position), value) in std::mem::take(&mut self.aside) {
             let mut page = Vec::new();
             match value {
-                true => here[at].0.retained(position - 1, position, 1, &mut page),
-                false => drop(here[at].0.read(position - 1, position, 1, &mut page)),
+                true => here[at].partition.retained(position - 1, position, 1, &mut page),
+                false => drop(here[at].partition.read(position - 1, position, 1, &mut page)),
             }
             assert!(page.is_empty(), "{position} was not told aside");
         }
@@ -151,7 +159,7 @@ impl Checker {
             }
             assert!(from.position < to.position, "nothing is missing");
             assert_eq!(from.position, self.at[at], "it begins too late");
-            let (partition, _) = &world.here()[at];
+            let partition = &world.here()[at].partition;
             if to.position >= partition.first() {
                 let lag = self.begun[at] - to.position;
                 assert!(lag >= self.share && lag <= self.most, "{lag} of {} to read is too narrow", self.share);
@@ -165,14 +173,15 @@ impl Checker {
 }
 
 /// What a replay means here, slowly.
-fn expect_past(checker: &mut Checker, world: &World, replay: Replay, of: &[usize], after_gap: bool, most: u64) {
-    let here = world.heads();
+fn expect_past(checker: &mut Checker, world: &World, replay: Replay, of: &[usize], after_gap: bool) {
+    let (here, most) = (world.here(), checker.most);
+    let heads = checker.begun.clone();
     let mut newest = Vec::new();
     if let Replay::Newest(n) = replay {
         for &at in of {
             let budget = most / of.len() as u64;
-            let from = here[at].0.first().max((here[at].1.position + 1).saturating_sub(budget));
-            let events = checker.log[at].iter().filter(|e| e.position >= from && e.position <= here[at].1.position);
+            let from = here[at].partition.first().max((heads[at] + 1).saturating_sub(budget));
+            let events = checker.log[at].iter().filter(|e| e.position >= from && e.position <= heads[at]);
             newest.extend(events.filter(|e| wanted(e)).map(|e| (e.time, e.position, at)));
         }
         newest.sort();
@@ -181,7 +190,7 @@ fn expect_past(checker: &mut Checker, world: &World, replay: Replay, of: &[usize
     for &at in of {
         let first = newest.iter().filter(|(_, _, of)| *of == at).map(|(_, position, _)| position - 1).min();
         if after_gap || replay == Replay::Retained {
-            checker.values.push((at, first.unwrap_or(here[at].1.position)));
+            checker.values.push((at, first.unwrap_or(heads[at])));
         }
     }
     checker.aside.extend(newest.into_iter().map(|(_, position, at)| ((at, position), false)));
@@ -193,17 +202,17 @@ fn begin(world: &World, checker: &mut Checker, start: &Start, most: u64) -> Back
     let all: Vec<usize> = (0..here.len()).collect();
     let (begin, fallback) = match start {
         Start::Fresh(replay) => {
-            expect_past(checker, world, *replay, &all, false, most);
+            checker.past = Some((*replay, all, false));
             (Begin::Fresh(*replay), Replay::None)
         }
         Start::Garbage(fallback) => {
             checker.foreign = world.reach.clone();
-            expect_past(checker, world, *fallback, &all, true, most);
+            checker.past = Some((*fallback, all, true));
             (Begin::After(None), *fallback)
         }
         Start::After(brought, fallback) => {
             let (mut marks, mut foreign) = (Vec::new(), Vec::new());
-            for (at, (_, mark)) in here.iter().enumerate() {
+            for (at, Here { mark, .. }) in here.iter().enumerate() {
                 let (epoch, position) = match brought[at] {
                     Brought::Back(n) => (mark.epoch, mark.position.saturating_sub(n)),
                     Brought::Ahead(n) => (mark.epoch, mark.position + n),
@@ -218,12 +227,12 @@ fn begin(world: &World, checker: &mut Checker, start: &Start, most: u64) -> Back
             }
             checker.foreign = foreign.iter().map(|at| world.reach[*at]).collect();
             if !foreign.is_empty() {
-                expect_past(checker, world, *fallback, &foreign, true, most);
+                checker.past = Some((*fallback, foreign, true));
             }
             (Begin::After(Some(marks)), *fallback)
         }
     };
-    let mut backlog = Backlog::begin(&begin, fallback, &here, most, &mut |event| wanted(event));
+    let mut backlog = Backlog::begin(&begin, fallback, &world.partitions(), most);
     backlog.announce();
     backlog
 }
@@ -256,21 +265,23 @@ impl Run {
                 assert!(!std::mem::replace(&mut self.opened, true), "it opened twice");
                 self.checker.nothing_aside(&self.world);
                 self.checker.claims(&self.backlog.seen);
-                assert!(self.checker.at.iter().zip(&here).all(|(at, (_, mark))| *at >= mark.position));
+                assert!(self.checker.at.iter().zip(&here).all(|(at, here)| *at >= here.mark.position));
             }
             Pulled::Live => {
                 assert!(self.opened, "live before it was told");
                 self.checker.nothing_aside(&self.world);
                 self.checker.claims(&self.backlog.seen);
-                assert!(self.checker.at.iter().zip(&here).all(|(at, (_, mark))| *at == mark.position));
+                assert!(self.checker.at.iter().zip(&here).all(|(at, here)| *at == here.mark.position));
                 self.live = true;
             }
             Pulled::Ahead => {
                 assert!(self.opened, "it waits, and was not told that it stands");
-                assert!(self.checker.at.iter().zip(&here).any(|(at, (_, mark))| *at > mark.position));
+                assert!(self.checker.at.iter().zip(&here).any(|(at, here)| *at > here.mark.position));
             }
             Pulled::Pause => {}
-            Pulled::Say(_) => panic!("nobody said anything"),
+            Pulled::Say(_) | Pulled::Newest(_) | Pulled::Later => {
+                panic!("nobody said anything, nothing must be fetched")
+            }
         }
         !matches!(pulled, Pulled::Live | Pulled::Ahead)
     }
@@ -278,7 +289,7 @@ impl Run {
 
 /// Takes note of what was published.
 fn read_log(world: &World, checker: &mut Checker) {
-    for (at, (partition, _)) in world.here().iter().enumerate() {
+    for (at, Here { partition, .. }) in world.here().iter().enumerate() {
         let known = checker.log[at].len() as u64;
         partition.read(known, u64::MAX, 1, &mut checker.log[at]);
         assert_eq!(checker.log[at].len() as u64, partition.head().1);
@@ -293,6 +304,7 @@ fn check(world: World, before: Vec<Step>, start: &Start, most: u64, steps: Vec<S
         aside: BTreeMap::new(),
         values: Vec::new(),
         foreign: Vec::new(),
+        past: None,
         share: most / partitions as u64,
         most,
         begun: Vec::new(),
@@ -305,7 +317,7 @@ fn check(world: World, before: Vec<Step>, start: &Start, most: u64, steps: Vec<S
             _ => run.world.advance(),
         }
     }
-    run.checker.begun = run.world.heads().iter().map(|(_, mark)| mark.position).collect();
+    run.checker.begun = run.world.heads().iter().map(|here| here.mark.position).collect();
     run.checker.at = run.checker.begun.clone();
     run.backlog = begin(&run.world, &mut run.checker, start, most);
     for step in steps {

@@ -10,7 +10,8 @@ use super::*;
 use crate::event::{Kind, Payload, Time};
 use crate::hub::tails::Tails;
 use crate::select::{Field, Fields};
-use crate::stream::{Draft, Settings, Streams};
+use crate::session::terms::Begin;
+use crate::stream::{Draft, Partition, Settings, Streams};
 use crate::topic::Topic;
 
 /// The memory engine never waits.
@@ -65,16 +66,17 @@ impl World {
     }
 
     pub fn here(&self) -> Vec<Here> {
-        self.tails.of(&self.reach).map(|tail| (tail.partition.clone(), tail.mark)).collect()
+        self.tails.here(&self.reach)
+    }
+
+    /// The partitions, in the order of the reach.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.tails.partitions(&self.reach)
     }
 
     /// Where the partitions end, which the shard may not have read yet.
     pub fn heads(&self) -> Vec<Here> {
-        let head = |(partition, mark): Here| {
-            let position = partition.head().1;
-            (partition, Mark { position, ..mark })
-        };
-        self.here().into_iter().map(head).collect()
+        self.partitions().iter().map(Here::at_head).collect()
     }
 }
 
@@ -97,10 +99,12 @@ fn told(world: &World, backlog: &mut Backlog) -> String {
             }
             Pulled::Open => "open".into(),
             Pulled::Pause => continue,
+            Pulled::Newest(event) => format!("newest {}", event.position),
+            Pulled::Later => "later".into(),
             Pulled::Ahead => "ahead".into(),
             Pulled::Live => "live".into(),
         });
-        if matches!(told.last().map(String::as_str), Some("ahead" | "live")) {
+        if matches!(told.last().map(String::as_str), Some("ahead" | "live" | "later")) {
             break;
         }
     }
@@ -116,7 +120,7 @@ fn world(max_events: u64, retain: usize, count: u8) -> World {
 }
 
 fn mark(world: &World, position: u64) -> Vec<Mark> {
-    vec![Mark { position, ..world.here()[0].1 }]
+    vec![Mark { position, ..world.here()[0].mark }]
 }
 
 fn patterns(names: &[&str]) -> Vec<Pattern> {
@@ -128,7 +132,7 @@ fn subscribed(world: &World, brought: Option<u64>, fallback: Replay, only: &[&st
     let (brought, only, except) = (brought.map(|at| mark(world, at)), patterns(only), patterns(&["t/0"]));
     let mut backlog = Backlog::again(&world.here());
     let asked = Asked { brought: brought.as_deref(), fallback, only: &only, except: &except };
-    backlog.walk(&asked, &world.here(), most, &mut |event| wanted(event));
+    backlog.walk(&asked, &world.here(), most);
     told(world, &mut backlog)
 }
 
@@ -155,7 +159,7 @@ fn what_is_lost_while_a_subscribe_catches_up_is_told() {
     let (brought, only) = (mark(&world, 0), patterns(&["t/1"]));
     let mut backlog = Backlog::again(&world.here());
     let asked = Asked { brought: Some(&brought), fallback: Replay::None, only: &only, except: &[] };
-    backlog.walk(&asked, &world.here(), 1000, &mut |event| wanted(event));
+    backlog.walk(&asked, &world.here(), 1000);
     assert!(matches!(
         backlog.pull(&world.here(), &mut |event| wanted(event)),
         Pulled::Event(event, false) if event.position == 2
@@ -168,10 +172,8 @@ fn what_is_lost_while_a_subscribe_catches_up_is_told() {
 #[test]
 fn what_is_said_has_its_place() {
     let world = world(100, 0, 4);
-    let mut backlog =
-        Backlog::begin(&Begin::After(Some(mark(&world, 2))), Replay::None, &world.here(), 1000, &mut |event| {
-            wanted(event)
-        });
+    let begin = Begin::After(Some(mark(&world, 2)));
+    let mut backlog = Backlog::begin(&begin, Replay::None, &world.partitions(), 1000);
     backlog.announce();
     backlog.greet(b"head".to_vec());
     backlog.say(b"answer".to_vec());
@@ -187,8 +189,8 @@ fn a_partition_that_is_reached_from_now_on_is_read_from_its_beginning() {
     let one = &here[1..];
     let mut backlog = Backlog::again(one);
     backlog.widen(&here);
-    assert_eq!(backlog.seen.iter().map(|m| m.position).collect::<Vec<_>>(), [0, here[1].1.position]);
-    let news = here[0].1.position;
+    assert_eq!(backlog.seen.iter().map(|m| m.position).collect::<Vec<_>>(), [0, here[1].mark.position]);
+    let news = here[0].mark.position;
     assert!(news > 0, "or it shows nothing");
     let expected: Vec<String> = (1..=news).map(|position| format!("+{position}")).chain(["live".into()]).collect();
     assert_eq!(told(&world, &mut backlog), expected.join(" "));
@@ -197,8 +199,8 @@ fn a_partition_that_is_reached_from_now_on_is_read_from_its_beginning() {
 #[test]
 fn a_session_ahead_waits_and_then_hears_what_it_has_not() {
     let mut world = world(100, 0, 2);
-    let mut backlog =
-        Backlog::begin(&Begin::After(Some(mark(&world, 3))), Replay::None, &world.here(), 1000, &mut |e| wanted(e));
+    let begin = Begin::After(Some(mark(&world, 3)));
+    let mut backlog = Backlog::begin(&begin, Replay::None, &world.partitions(), 1000);
     assert_eq!(told(&world, &mut backlog), "ahead");
     (0..3).for_each(|n| world.publish(n, 1));
     assert_eq!(told(&world, &mut backlog), "ahead", "the shard has not moved");

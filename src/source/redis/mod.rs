@@ -1,5 +1,12 @@
 //! What applications say in Redis: channels they publish to, and streams they keep.
 
+mod duty;
+mod ear;
+#[cfg(test)]
+mod model;
+mod name;
+mod ring;
+
 use crate::link::server::Server;
 use crate::template::Text;
 

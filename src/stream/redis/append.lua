@@ -1,14 +1,14 @@
 -- Appends a batch to one partition, whole or not at all.
 -- KEYS  log, meta, keys, order, values, topics, and where a source is (if it has names)
--- ARGV  run id, time in ms (empty: the server's), an epoch for a new life, max_events, max_age in ms (0: none), retain,
---       most keys, fence (empty: no source), then of each draft: topic, kind, payload, digest, window in ms, and its
+-- ARGV  run id, time in ms (empty: the server's), an epoch for a new life, entries to keep, max_age in ms (0: none),
+--       retain, most keys, fence (empty: no source), then of each draft: topic, kind, payload, digest, window in ms, and its
 --       name in two numbers (empty: none)
 -- Returns 0 to a holder that has been overtaken, else two numbers for each draft: epoch and position; of a duplicate the
 -- position is negative, and of what its source had appended before both are 0.
 local log, meta, keys, order, values, topics, at =
     KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local run, now, candidate = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local max_events, max_age, retain, most_keys = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local most_entries, max_age, retain, most_keys = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local fence = tonumber(ARGV[8])
 -- As long as a source may rest and still be known.
 local MONTH = 30 * 24 * 3600 * 1000
@@ -20,6 +20,12 @@ if at then
         return 0
     end
     marker, count = tonumber(stands[2] or -1), tonumber(stands[3] or -1)
+end
+
+-- Names that two processes gave tell nothing about each other: see `Name`.
+local function comes_before(own_marker, own_count)
+    local of_one = math.floor(own_count / 2 ^ 32) == math.floor(count / 2 ^ 32)
+    return of_one and (own_marker < marker or (own_marker == marker and own_count <= count))
 end
 
 local epoch, position, time, past = life(meta, run, candidate)
@@ -37,7 +43,7 @@ for i = 9, #ARGV, 7 do
     local own_marker, own_count = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6])
     local known = false
     if own_marker then
-        if own_marker < marker or (own_marker == marker and own_count <= count) then
+        if comes_before(own_marker, own_count) then
             known = true
             placed[#placed + 1] = 0
             placed[#placed + 1] = 0
@@ -78,7 +84,7 @@ for i = 9, #ARGV, 7 do
 end
 
 keep(meta, run, epoch, position, now, past)
-redis.call('XTRIM', log, 'MAXLEN', '~', max_events)
+redis.call('XTRIM', log, 'MAXLEN', '~', most_entries)
 if max_age > 0 then
     redis.call('XTRIM', log, 'MINID', '~', text(math.max(now - max_age, 0)))
     redis.call('PEXPIRE', log, text(max_age + 60000))
@@ -107,8 +113,8 @@ if longest > 0 then
         redis.call('HDEL', keys, oldest)
     end
     for _, key in ipairs({ keys, order }) do
-        redis.call('PEXPIRE', key, text(longest), 'NX')
-        redis.call('PEXPIRE', key, text(longest), 'GT')
+        redis.call('PEXPIRE', key, text(longest + 60000), 'NX')
+        redis.call('PEXPIRE', key, text(longest + 60000), 'GT')
     end
 end
 if at then

@@ -72,6 +72,15 @@ pub(super) fn read(entry: Value, place: &Arc<Place>) -> Option<((u64, u64), Arc<
     Some((id, Arc::new(event), clears))
 }
 
+/// About how many bytes an entry is: those of its fields.
+pub(super) fn size(entry: &Value) -> usize {
+    match entry {
+        Value::Array(parts) => parts.iter().map(size).sum(),
+        Value::BulkString(bytes) => bytes.len(),
+        _ => 0,
+    }
+}
+
 /// A last value: `epoch position time kind`, a line break, the payload.
 pub(super) fn read_value(topic: Value, value: Value, place: &Arc<Place>) -> Option<Arc<Event>> {
     let (topic, value) = (Topic::new(text(&bytes(topic)?)?).ok()?, Bytes::from(bytes(value)?));

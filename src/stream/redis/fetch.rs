@@ -3,11 +3,11 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::{Cmd, FromRedisValue, Value};
 use tokio::sync::Semaphore;
 
 use super::{Store, entry};
-use crate::event::Event;
+use crate::event::{Epoch, Event};
 use crate::link::{Down, Script, Wire};
 use crate::stream::older::{BLOCK, Block, Number};
 use crate::stream::{Partition, Streams};
@@ -47,32 +47,37 @@ async fn bring(store: &Store, streams: &Streams, number: Number) {
     streams.wake();
 }
 
+/// What was read of a log.
+pub(super) struct Read {
+    /// The life it is in.
+    epoch: Epoch,
+    /// The oldest position that is kept from the first one on.
+    oldest: Option<u64>,
+    pub events: Vec<Arc<Event>>,
+}
+
 impl Store {
     async fn block(&self, partition: &Partition, number: u64) -> Result<Block, Down> {
         let first = number * BLOCK + 1;
-        let (oldest, events) = self.entries(partition, first, first + BLOCK - 1).await?;
+        let Read { epoch, oldest, events } = self.entries(partition, first, first + BLOCK - 1).await?;
+        if epoch != partition.head().0 {
+            // Positions of a life that is not known here yet must not be taken for those of the one that is.
+            return Err(Down("the partition begins another life".to_owned()));
+        }
         Ok(Block::new(events, oldest.unwrap_or_else(|| partition.head().1 + 1)))
     }
 
-    /// The events of some positions, and the oldest position that is kept from the first one on.
-    pub(super) async fn entries(
-        &self,
-        partition: &Partition,
-        first: u64,
-        last: u64,
-    ) -> Result<(Option<u64>, Vec<Arc<Event>>), Down> {
-        let keys = self.keys(partition, &["log"]);
+    /// The events of some positions.
+    pub(super) async fn entries(&self, partition: &Partition, first: u64, last: u64) -> Result<Read, Down> {
+        let keys = self.keys(partition, &["log", "meta"]);
         let fill = move |_: &Wire, command: &mut Cmd| {
             command.arg(first).arg(last);
         };
-        let Value::Array(answer) = self.link.run(&PAGE, &keys, &fill).await? else { return Ok((None, Vec::new())) };
-        let mut answer = answer.into_iter();
-        let oldest = match answer.next() {
-            Some(Value::Int(oldest)) if oldest > 0 => Some(oldest as u64),
-            _ => None,
-        };
-        let Some(Value::Array(entries)) = answer.next() else { return Ok((oldest, Vec::new())) };
-        let events = entries.into_iter().filter_map(|entry| entry::read(entry, partition.place()));
-        Ok((oldest, events.map(|(_, event, _)| event).collect()))
+        let answer = self.link.run(&PAGE, &keys, &fill).await?;
+        let (epoch, oldest, entries): (u32, u64, Option<Vec<Value>>) =
+            FromRedisValue::from_redis_value(answer).map_err(|error| Down(error.to_string()))?;
+        let events = entries.into_iter().flatten().filter_map(|entry| entry::read(entry, partition.place()));
+        let events = events.map(|(_, event, _)| event).collect();
+        Ok(Read { epoch: Epoch(epoch), oldest: (oldest > 0).then_some(oldest), events })
     }
 }

@@ -1,6 +1,6 @@
 -- Who appends what a source says: takes, keeps or gives back its lease. Times are the server's.
--- KEYS  lease            ARGV  who asks, ttl in ms, may take it (1), gives it back (1), and up to which name everything is
---                              appended, in two numbers (empty: as before)
+-- KEYS  lease            ARGV  who asks, ttl in ms, may take it (1), gives it back (1), and what a holder says: its fence,
+--                              and up to which name everything is appended, in two numbers (empty: as before)
 -- Returns whether it is the asker's, the fence, that name in two texts (empty: none), for how long it has been free in ms
 -- (-1: it is not), whether anybody ever held it.
 local lease, me, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -10,6 +10,8 @@ local kept = redis.call('HMGET', lease, 'holder', 'fence', 'ends', 'marker', 'co
 local holder, fence, ends = kept[1] or '', tonumber(kept[2] or 0), tonumber(kept[3] or now)
 local marker, count, known = kept[4] or '', kept[5] or '', kept[2] and 1 or 0
 local mine, free = 0, -1
+-- Who held it until it slept speaks of its own time.
+local says = tonumber(ARGV[5]) == fence
 if holder == me then
     mine = 1
 elseif ends <= now then
@@ -19,8 +21,8 @@ elseif ends <= now then
     end
 end
 if mine == 1 then
-    if ARGV[5] ~= '' then
-        marker, count = ARGV[5], ARGV[6]
+    if says then
+        marker, count = ARGV[6], ARGV[7]
     end
     if ARGV[4] == '1' then
         mine, free, ttl, me = 0, 0, 0, ''

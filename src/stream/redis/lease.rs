@@ -15,10 +15,10 @@ impl Store {
     pub async fn lease(&self, source: &str, ask: &Ask<'_>) -> Result<Lease, Refused> {
         let keys = [format!("{}:{FORMAT}:{{source:{source}}}", self.prefix).into_bytes()];
         let flag = |set: bool| if set { "1" } else { "0" };
-        let number = |pick: fn(Name) -> u64| ask.done.map(|name| pick(name).to_string()).unwrap_or_default();
+        let says = ask.done.map(|(fence, name)| [fence, name.0, name.1].map(|number| number.to_string()));
         let fill = |_: &Wire, command: &mut Cmd| {
             command.arg(ask.me).arg(ask.ttl.as_millis() as u64).arg(flag(ask.may_take)).arg(flag(ask.resign));
-            command.arg(number(|name| name.0)).arg(number(|name| name.1));
+            command.arg(says.as_ref().map_or(&[const { String::new() }; 3], |says| says));
         };
         let answer = self.link.run(&LEASE, &keys, &fill).await?;
         type Answer = (u8, u64, String, String, i64, u8);

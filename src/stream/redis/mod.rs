@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::dedupe::MAX_KEYS;
 use super::older::Older;
-use super::partition::{Entry, Limits};
+use super::partition::Entry;
 use super::{Origin, Partition, Refused, Streams};
 use crate::event::{Epoch, Time};
 use crate::link::server::Server;
@@ -25,6 +25,9 @@ use crate::link::{Down, Link, Script};
 
 /// The layout of keys and entries, part of every key. Releases with another one refuse.
 const FORMAT: &str = "1";
+/// Entries that stay in the log however few of them sessions may read: instances read it in their own time, and what is
+/// trimmed before one has come to it is lost to its sessions.
+const LEAST: u64 = 8192;
 /// How long an append waits until what it appended is here as well. It is, as a rule, at once; and if reading is
 /// interrupted, what is stored is stored.
 const ECHO: Duration = Duration::from_millis(250);
@@ -56,6 +59,8 @@ pub(super) struct Store {
     news: Notify,
     /// The table of streams changed, or the store is let go.
     pub changed: Notify,
+    /// The last place that was acknowledged in each partition: what an answer promised must be there, or be told.
+    promised: Mutex<HashMap<u32, (Epoch, u64)>>,
     /// What keeps the tails from being read, by connection.
     troubles: Mutex<HashMap<String, String>>,
 }
@@ -96,19 +101,43 @@ impl Store {
             places: tokio::sync::Mutex::default(),
             news: Notify::new(),
             changed: Notify::new(),
+            promised: Mutex::default(),
             troubles: Mutex::default(),
         })
     }
 
-    /// Appends a batch to one partition. Refused, it may be there all the same: an answer can be lost.
+    /// Appends a batch to one partition, and waits for it to come back. Refused, it may be there all the same: an answer
+    /// can be lost.
     pub async fn append(
         &self,
         partition: &Partition,
-        limits: Limits,
         batch: &[Entry],
         origin: Option<&Origin>,
         now: Time,
     ) -> Result<Vec<Landed>, Refused> {
+        let landed = self.put(partition, batch, origin, now).await?;
+        let last = landed.iter().filter(|one| !one.duplicate).filter_map(|one| one.place).next_back();
+        if let Some((epoch, position)) = last {
+            self.promise(partition, epoch, position);
+            self.echo(partition, position).await;
+        }
+        Ok(landed)
+    }
+
+    fn promise(&self, partition: &Partition, epoch: Epoch, position: u64) {
+        let mut promised = locked(&self.promised);
+        let before = promised.entry(partition.place().hash).or_insert((epoch, position));
+        *before = if before.0 == epoch { (epoch, before.1.max(position)) } else { (epoch, position) };
+    }
+
+    pub(super) async fn put(
+        &self,
+        partition: &Partition,
+        batch: &[Entry],
+        origin: Option<&Origin>,
+        now: Time,
+    ) -> Result<Vec<Landed>, Refused> {
+        let limits = partition.limits();
         let mut keys = self.keys(partition, &["log", "meta", "keys", "order", "values", "topics"]);
         if let Some(origin) = origin {
             keys.extend(self.keys(partition, &[&format!("at:{}", origin.source)]));
@@ -117,7 +146,7 @@ impl Store {
         let age = limits.max_age.map_or(0, |age| age.as_millis());
         let fence = origin.map(|origin| origin.fence.to_string()).unwrap_or_default();
         let fill = move |wire: &crate::link::Wire, command: &mut Cmd| {
-            command.arg(&*wire.run_id).arg(&now).arg(candidate(partition).0).arg(limits.max_events);
+            command.arg(&*wire.run_id).arg(&now).arg(candidate(partition).0).arg(limits.max_events.max(LEAST));
             command.arg(age.to_string()).arg(limits.retain).arg(MAX_KEYS).arg(&fence);
             batch.iter().for_each(|entry| entry::write(entry, command));
         };
@@ -131,12 +160,7 @@ impl Store {
             place: (pair[0] > 0).then(|| (Epoch(pair[0] as u32), pair[1].unsigned_abs())),
             duplicate: pair[1] <= 0,
         };
-        let landed: Vec<Landed> = batch.iter().zip(numbers.chunks_exact(2)).map(landed).collect();
-        let last = landed.iter().filter(|one| !one.duplicate).filter_map(|one| one.place).next_back();
-        if let Some((_, position)) = last {
-            self.echo(partition, position).await;
-        }
-        Ok(landed)
+        Ok(batch.iter().zip(numbers.chunks_exact(2)).map(landed).collect())
     }
 
     /// Waits until this instance has what it appended, so that whoever was told of it finds it here.
@@ -151,6 +175,18 @@ impl Store {
             }
         };
         let _ = tokio::time::timeout(ECHO, here).await; // it comes when the tail is read again
+    }
+
+    /// A partition that is new here is found in a moment, if the store is there.
+    pub async fn found(&self, partition: &Partition) -> Result<(), Down> {
+        let open = async {
+            while !partition.is_open() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let late = |_| self.link.is_up().err().unwrap_or_else(|| Down("the store was not reached yet".to_owned()));
+        let patience = if self.link.is_up().is_ok() { self.link.server().timeout } else { Duration::ZERO };
+        tokio::time::timeout(patience, open).await.map_err(late)
     }
 
     /// Why not everything can be read and appended now.

@@ -1,7 +1,8 @@
 -- Reads the entries of some positions. An entry's id is its time and its position, and both only rise: so the time at
 -- which a position stands is found by halving.
--- KEYS  log              ARGV  first and last position
--- Returns the oldest position that is kept from the first one on (0: none), then the entries.
+-- KEYS  log, meta        ARGV  first and last position
+-- Returns the present epoch, the oldest position that is kept from the first one on (0: none), then the entries.
+local epoch = redis.call('HGET', KEYS[2], 'epoch') or '0'
 local log, first, last = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function parts(id)
@@ -11,7 +12,7 @@ end
 
 local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
 if not oldest then
-    return { 0 }
+    return { epoch, 0, {} }
 end
 local from, at = parts(oldest[1])
 if at < first then
@@ -39,4 +40,4 @@ while #entries > 0 do
     end
     entries[#entries] = nil
 end
-return { begins, entries }
+return { epoch, begins, entries }

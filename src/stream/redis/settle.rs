@@ -1,22 +1,28 @@
 //! What a look at the store means for the mirror of a partition: it begins, goes on, turns to another life, goes back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Value};
 
-use super::{Place, Store, candidate, entry};
+use super::{Place, Store, candidate, entry, locked};
 use crate::cursor::Mark;
-use crate::event::{Epoch, Event};
+use crate::event::{Epoch, Event, LOST_LIFE, Time};
 use crate::link::{Down, Script, Wire};
-use crate::stream::Partition;
+use crate::stream::dedupe::Key;
 use crate::stream::lives::{Lives, Resolved};
 use crate::stream::mirror::Found;
+use crate::stream::partition::Entry;
+use crate::stream::{Dedupe, Partition, Refused};
+use crate::topic::Pattern;
 
 static OPEN: Script = Script::new(concat!(include_str!("life.lua"), include_str!("open.lua")));
 static VALUES: Script = Script::new(include_str!("values.lua"));
 
 /// Last values read at once.
 const VALUES_PAGE: u64 = 256;
+/// Instances that find out later than this that the same tail was lost say it again.
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// How far back a log is read on that has nothing to do with the one before. What lies before that is in the gap.
 const UNKNOWN: u64 = 8192;
 
@@ -62,16 +68,14 @@ impl Store {
             return Ok(());
         }
         let mark = Mark { partition: partition.place().hash, epoch, position: head };
-        let to = match found.lives.resolve(&mark) {
-            Resolved::At(_) if found.position >= head => {
-                partition.turn(found.lives);
-                return Ok(());
-            }
-            Resolved::At(_) => found.position,
-            Resolved::Lost(kept) => kept.min(found.position),
-            Resolved::Unknown => found.position.saturating_sub(UNKNOWN).max(found.first.saturating_sub(1)),
-        };
-        let unknown = found.lives.resolve(&mark) == Resolved::Unknown;
+        self.tell_lost(partition, &found.lives, mark).await?;
+        let common = found.lives.common(&lives, head).map(|common| common.min(found.position));
+        if common == Some(head) {
+            partition.turn(found.lives);
+            return Ok(());
+        }
+        let far = || found.position.saturating_sub(UNKNOWN).max(found.first.saturating_sub(1));
+        let to = common.unwrap_or_else(far);
         let values = self.values(partition, to).await?;
         place.id = if to == found.position { last } else { self.id_of(partition, to).await? };
         tracing::warn!(
@@ -81,15 +85,34 @@ impl Store {
             to,
             "the store lost events that were there; sessions are told"
         );
-        match unknown {
-            true => partition.restart(found.lives, to, found.first, values),
-            false => partition.rewind(found.lives, to, found.first, values),
+        match common {
+            None => partition.restart(found.lives, to, found.first, values),
+            Some(_) => partition.rewind(found.lives, to, found.first, values),
         }
         Ok(())
     }
 
+    /// If something was lost that this instance knows to have been there, that is said in the log: also for those who had
+    /// not read as far, and would never know. Once, whoever finds out.
+    async fn tell_lost(&self, partition: &Partition, lives: &Lives, mark: Mark) -> Result<(), Down> {
+        let promised = locked(&self.promised).get(&mark.partition).copied();
+        let promised = promised.map(|(epoch, position)| Mark { epoch, position, ..mark });
+        for known in [Some(mark), promised].into_iter().flatten() {
+            if matches!(lives.resolve(&known), Resolved::Lost(_)) {
+                let key = Dedupe { key: format!("{LOST_LIFE} {}", known.epoch.0), window: REMEMBERED };
+                let gap = Entry { key: Some(Key::from(&key)), ..Entry::gap(LOST_LIFE, &[Pattern::all()]) };
+                self.put(partition, &[gap], None, Time::now()).await.map_err(|error| match error {
+                    Refused::Away(down) => down,
+                    other => Down(other.to_string()),
+                })?;
+            }
+        }
+        locked(&self.promised).retain(|partition, (epoch, _)| *partition != mark.partition || *epoch == lives.epoch);
+        Ok(())
+    }
+
     /// The last values up to a position.
-    async fn values(&self, partition: &Partition, until: u64) -> Result<Vec<Arc<Event>>, Down> {
+    pub(super) async fn values(&self, partition: &Partition, until: u64) -> Result<Vec<Arc<Event>>, Down> {
         let keys = self.keys(partition, &["values", "topics"]);
         let (mut all, mut after) = (Vec::new(), 0);
         while partition.retains() && after < until {
@@ -114,8 +137,8 @@ impl Store {
 
     /// The id behind which the entry after this position stands.
     async fn id_of(&self, partition: &Partition, position: u64) -> Result<(u64, u64), Down> {
-        let (_, entries) = self.entries(partition, position, position).await?;
-        Ok(entries.first().map_or((0, 0), |event| (event.time.0, event.position)))
+        let read = self.entries(partition, position, position).await?;
+        Ok(read.events.first().map_or((0, 0), |event| (event.time.0, event.position)))
     }
 
     /// Makes sure that the lives these marks name are known here, if anybody knows them. Those who ask at the same time

@@ -16,8 +16,11 @@ use crate::stream::{Partition, Streams};
 
 /// How long Redis holds an empty answer back. A process that is stopped is found after this and the `timeout`.
 const BLOCK: Duration = Duration::from_millis(500);
-/// Entries of each partition at once: more gains nothing, and this is some 200 KiB of ordinary events.
-const COUNT: usize = 1000;
+/// Entries of each partition at once, at first and at most: more gains nothing, and this is some 200 KiB of ordinary
+/// events. It grows while answers are full and small, so that a log of large events is read in small parts.
+const COUNTS: (usize, usize) = (16, 1024);
+/// What an answer should not exceed by much.
+const ANSWER: usize = 1024 * 1024;
 /// While the shards are behind, how often it is looked whether they have caught up.
 const BEHIND: Duration = Duration::from_millis(2);
 
@@ -25,6 +28,30 @@ type Partitions = Vec<Arc<Partition>>;
 
 /// An entry that does not follow what is here: the partition must be looked at again.
 struct Astray;
+
+/// What became of an answer.
+#[derive(Default)]
+struct Taken {
+    /// Where something did not follow.
+    astray: Partitions,
+    /// Entries of the partition with most.
+    longest: usize,
+    bytes: usize,
+}
+
+impl Taken {
+    /// How many entries to ask for next.
+    fn next_count(&self, count: usize) -> usize {
+        let next = if self.bytes > ANSWER {
+            count / 2
+        } else if self.longest >= count {
+            count * 2
+        } else {
+            count
+        };
+        next.clamp(COUNTS.0, COUNTS.1)
+    }
+}
 
 /// Reads on, for as long as there are streams; follows a changed table.
 pub(in crate::stream) async fn run(store: Arc<Store>, streams: Weak<Streams>) {
@@ -85,6 +112,7 @@ impl Store {
         let mut wire = self.link.own(&key, None, BLOCK + self.link.server().timeout).await?;
         self.check_format().await?;
         let mut astray: Vec<Arc<Partition>> = group.clone();
+        let mut count = COUNTS.0;
         loop {
             for partition in std::mem::take(&mut astray) {
                 let mut places = self.places.lock().await;
@@ -94,15 +122,17 @@ impl Store {
             let Some(alive) = streams.upgrade() else { return Ok(()) };
             self.trouble(name, None);
             alive.wake();
-            if alive.refusing().is_some() {
-                drop(alive);
+            let ready = alive.ready_to_read(group);
+            drop(alive);
+            if ready.is_empty() {
                 tokio::time::sleep(BEHIND).await;
                 continue;
             }
-            drop(alive);
-            let answer = self.ask(&mut wire, group).await?;
+            let answer = self.ask(&mut wire, &ready, count).await?;
             let news = !matches!(answer, Value::Nil);
-            astray = self.take(group, answer).await;
+            let taken = self.take(&ready, answer).await;
+            count = taken.next_count(count);
+            astray = taken.astray;
             if news {
                 let Some(alive) = streams.upgrade() else { return Ok(()) };
                 alive.mirrored();
@@ -112,9 +142,9 @@ impl Store {
     }
 
     /// What follows in all partitions of the group; waits a while for something.
-    async fn ask(&self, wire: &mut Wire, group: &Partitions) -> Result<Value, Down> {
+    async fn ask(&self, wire: &mut Wire, group: &Partitions, count: usize) -> Result<Value, Down> {
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(COUNT).arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
+        command.arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
         for partition in group {
             command.arg(&self.keys(partition, &["log"])[0]);
         }
@@ -138,19 +168,21 @@ impl Store {
     }
 
     /// Mirrors what came; the partitions in which something does not follow.
-    async fn take(&self, group: &Partitions, answer: Value) -> Partitions {
+    async fn take(&self, group: &Partitions, answer: Value) -> Taken {
         let by_key: HashMap<Vec<u8>, &Arc<Partition>> =
             group.iter().map(|partition| (self.keys(partition, &["log"]).remove(0), partition)).collect();
-        let mut astray = Vec::new();
+        let mut taken = Taken::default();
         let mut places = self.places.lock().await;
         for (key, entries) in logs(answer) {
             let Some(partition) = by_key.get(&key) else { continue };
             let place = places.entry(partition.place().hash).or_default();
-            if follow(partition, &mut place.id, entries).await.is_err() {
-                astray.push(Arc::clone(partition));
+            taken.longest = taken.longest.max(entries.len());
+            taken.bytes += entries.iter().map(entry::size).sum::<usize>();
+            if self.follow(partition, &mut place.id, entries).await.is_err() {
+                taken.astray.push(Arc::clone(partition));
             }
         }
-        astray
+        taken
     }
 
     /// Another release may keep its keys in another way: then this one keeps out of its prefix.
@@ -169,6 +201,44 @@ impl Store {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// Mirrors entries of one partition, as far as they follow what is there.
+    async fn follow(&self, partition: &Arc<Partition>, id: &mut (u64, u64), entries: Vec<Value>) -> Result<(), Astray> {
+        let mut batch: Vec<(Arc<Event>, bool)> = Vec::with_capacity(entries.len());
+        let (epoch, mut head) = partition.head();
+        for value in entries {
+            let Some((entry, event, clears)) = entry::read(value, partition.place()) else {
+                tracing::error!(stream = %partition.place().stream, "an entry of the store is none of Relay's; it is left out");
+                continue;
+            };
+            if event.position <= head && event.epoch == epoch {
+                *id = entry; // it came by another way already
+                continue;
+            }
+            if event.epoch != epoch && !partition.knows(event.epoch) || event.position <= head {
+                partition.follow(batch);
+                return Err(Astray);
+            }
+            if event.position > head + 1 {
+                partition.follow(std::mem::take(&mut batch));
+                self.pass(partition, event.position - 1).await?;
+            }
+            (head, *id) = (event.position, entry);
+            batch.push((event, clears));
+        }
+        partition.follow(batch);
+        Ok(())
+    }
+
+    /// Goes over a hole: what was there is past its retention. Those who still read what is before it do so first.
+    async fn pass(&self, partition: &Partition, to: u64) -> Result<(), Astray> {
+        while !partition.all_is_seen() {
+            tokio::time::sleep(BEHIND).await;
+        }
+        let values = self.values(partition, to).await.map_err(|_| Astray)?;
+        partition.skip(to, values);
+        Ok(())
     }
 }
 
@@ -190,40 +260,4 @@ fn logs(answer: Value) -> Vec<(Vec<u8>, Vec<Value>)> {
         _ => None,
     };
     pairs.into_iter().filter_map(|(key, value)| Some((entry::bytes(key)?, entries(value)?))).collect()
-}
-
-/// Mirrors entries of one partition, as far as they follow what is there.
-async fn follow(partition: &Arc<Partition>, id: &mut (u64, u64), entries: Vec<Value>) -> Result<(), Astray> {
-    let mut batch: Vec<(Arc<Event>, bool)> = Vec::with_capacity(entries.len());
-    let (epoch, mut head) = partition.head();
-    for value in entries {
-        let Some((entry, event, clears)) = entry::read(value, partition.place()) else {
-            tracing::error!(stream = %partition.place().stream, "an entry of the store is none of Relay's; it is left out");
-            continue;
-        };
-        if event.position <= head && event.epoch == epoch {
-            *id = entry; // it came by another way already
-            continue;
-        }
-        if event.epoch != epoch && !partition.knows(event.epoch) || event.position <= head {
-            partition.follow(batch);
-            return Err(Astray);
-        }
-        if event.position > head + 1 {
-            partition.follow(std::mem::take(&mut batch));
-            pass(partition, event.position - 1).await;
-        }
-        (head, *id) = (event.position, entry);
-        batch.push((event, clears));
-    }
-    partition.follow(batch);
-    Ok(())
-}
-
-/// Goes over a hole: what was there is past its retention. Those who still read what is before it do so first.
-async fn pass(partition: &Partition, to: u64) {
-    while !partition.all_is_seen() {
-        tokio::time::sleep(BEHIND).await;
-    }
-    partition.skip(to);
 }

@@ -2,6 +2,7 @@
 
 use relay::cursor::Mark;
 use relay::event::Epoch;
+use relay::stream::Resolved;
 
 use super::*;
 
@@ -176,9 +177,10 @@ pub fn keys_of_any_length_are_told_apart(make: Make) {
 
 pub fn keys_are_bounded(make: Make) {
     let streams = make(vec![stream("a", 10)], AMPLE, 0);
-    let send = |keys: std::ops::Range<usize>| {
-        let batch = keys.map(|n| keyed("a/x", "", &n.to_string(), 1_000)).collect();
-        append(&streams, batch, 1).unwrap().duplicates
+    let send = |keys: std::ops::Range<usize>| -> usize {
+        let batches = keys.clone().step_by(1_000).map(|from| from..keys.end.min(from + 1_000));
+        let batches = batches.map(|keys| keys.map(|n| keyed("a/x", "", &n.to_string(), 1_000)).collect());
+        batches.map(|batch| append(&streams, batch, 1).unwrap().duplicates).sum()
     };
     assert_eq!(send(0..100_000), 0);
     assert_eq!(send(0..100_000), 100_000);

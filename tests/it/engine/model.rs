@@ -170,7 +170,7 @@ const WINDOW: u64 = 40;
 
 /// Both, and which topic lies where.
 struct Walk {
-    streams: Streams,
+    streams: Arc<Streams>,
     model: Model,
     places: HashMap<&'static str, usize>,
 }

@@ -21,6 +21,7 @@ pub fn a_reader_sees_each_event_once(make: Make) {
 pub fn a_page_of_the_tail_is_bounded_but_never_empty(make: Make) {
     let streams = make(vec![stream("a", 100)], AMPLE, 1);
     let a = only(&streams, "a");
+    assert_eq!(tail(&a, 0).len(), 0);
     for size in [10, 1, 1, 1, 10, 1] {
         put(&streams, "a/x", &"x".repeat(size), 1);
     }
@@ -105,6 +106,7 @@ const LAG: usize = 4096;
 pub fn too_many_unread_events_are_refused_until_read(make: Make) {
     let streams = make(vec![stream("a", 10), stream("b", 10)], AMPLE, 2);
     let a = only(&streams, "a");
+    assert_eq!((tail(&a, 0).len(), tail(&a, 1).len()), (0, 0));
     append(&streams, (0..LAG).map(|_| draft("a/x", "")).collect(), 1).unwrap();
     assert_eq!(streams.refusing(), None);
     put(&streams, "a/x", "", 1);
@@ -167,7 +169,7 @@ pub fn a_large_ring_allows_a_long_lag(make: Make) {
 }
 
 pub fn every_waker_hears_of_new_events(make: Make) {
-    let streams = Arc::new(OnceLock::<Streams>::new());
+    let streams = Arc::new(OnceLock::<Arc<Streams>>::new());
     let seen = Arc::new(AtomicUsize::new(0));
     let made = make(vec![stream("a", 10), stream("b", 10)], AMPLE, 1);
     for _ in 0..2 {

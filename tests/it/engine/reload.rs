@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use relay::cursor::Mark;
+use relay::stream::Resolved;
 
 use super::*;
 
