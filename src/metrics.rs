@@ -6,6 +6,7 @@
 
 mod counters;
 mod exposition;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -21,6 +22,8 @@ use crate::stream::StreamStats;
 use crate::wire::form::{GapReason, Transport};
 pub use counters::{Count, Histogram, ShardCounters};
 use exposition::{Exposition, Kind};
+use sources::Sources;
+pub use sources::{Dropped, SourceCounters};
 
 /// The label `transport`, by `Transport as usize`.
 const TRANSPORTS: [&str; 4] = ["websocket", "sse", "ndjson", "poll"];
@@ -68,6 +71,8 @@ pub struct Metrics {
     requests: Mutex<Requests>,
     /// Each lives as long as its endpoint or a session of it.
     endpoints: Mutex<BTreeMap<String, Weak<EndpointCounters>>>,
+    /// Each lives as long as its source.
+    sources: Mutex<Sources>,
     started: Time,
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
@@ -168,6 +173,7 @@ impl Metrics {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             requests: Mutex::new(Requests { webhooks: BTreeMap::new(), refused }),
             endpoints: Mutex::default(),
+            sources: Mutex::default(),
             started: now,
             reloads_applied: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
@@ -234,6 +240,7 @@ impl Metrics {
         self.write_sessions(&mut out);
         self.write_hub(&mut out);
         self.write_requests(&mut out);
+        self.write_sources(&mut out);
         write_limits(&observed.limits, &mut out);
         write_shares(&observed.shares.unwrap_or_default(), &mut out);
         write_streams(observed.streams, &mut out);

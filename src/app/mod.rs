@@ -25,6 +25,7 @@ use crate::hub::Hub;
 use crate::hub::mail::{Publish, Settings};
 use crate::metrics::Metrics;
 use crate::source::command;
+use crate::source::redis::feeds::Feeds;
 use crate::stream::{self, Streams};
 use reload::Running;
 use watch::Watched;
@@ -87,6 +88,7 @@ async fn serve(watched: Option<Watched>, loaded: Loaded, files: usize) -> anyhow
         _ = interrupt.recv() => tracing::warn!("ended at once, by a second signal"),
     }
     running.close();
+    site.feeds.close().await;
     site.hub.stop();
     Ok(ExitCode::SUCCESS)
 }
@@ -98,12 +100,16 @@ fn build(config: &Config, files: usize) -> anyhow::Result<Arc<Site>> {
     metrics.set_file_limit(files as u64);
     let streams = streams(config, shards);
     let publish: Publish = Arc::new(command::start(streams.clone()));
+    let instance = instance_id()?;
+    let Redis { server, prefix } = &config.redis;
+    let feeds = Feeds::new(streams.clone(), metrics.clone(), (server.clone(), prefix), &instance);
     let hub = Hub::start(&streams, &metrics, &Arc::new(settings(config)), &publish)?;
-    let (limits, shares) = limits(config, instance_id()?);
+    let (limits, shares) = limits(config, instance);
     Ok(Arc::new(Site {
         routes: Arc::new(Routes::default()).into(),
         hub,
         streams,
+        feeds,
         limits,
         shares,
         metrics,

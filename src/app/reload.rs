@@ -32,6 +32,7 @@ impl Running {
     /// What was built from the first file.
     pub fn new(site: Arc<Site>, loaded: Loaded, files: usize) -> Running {
         let listeners = Listeners::new(site.clone());
+        site.feeds.apply(&loaded.config.redis_sources);
         let mut running = Running { site, loaded, listeners, files, endpoints: HashMap::new(), next: 0 };
         running.route();
         running
@@ -116,6 +117,9 @@ impl Running {
         let config = &self.loaded.config;
         if changes.streams || changes.store {
             self.site.streams.apply(config.streams.clone(), config.store.memory);
+        }
+        if changes.redis_sources {
+            self.site.feeds.apply(&config.redis_sources);
         }
         if changes.limits {
             self.site.limits.apply(config.limits.gate.clone());

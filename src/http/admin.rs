@@ -33,6 +33,7 @@ fn ready(site: &Site) -> Reply {
         reasons.push("draining".to_owned());
     }
     reasons.extend(site.streams.troubles());
+    reasons.extend(site.feeds.troubles());
     let status = if reasons.is_empty() { 200 } else { 503 };
     answer::json(status, json!({"ready": reasons.is_empty(), "reasons": reasons}).to_string().into_bytes())
 }

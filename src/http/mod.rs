@@ -22,6 +22,7 @@ use crate::gate::shares::Shares;
 use crate::hub::Hub;
 use crate::metrics::{Metrics, Observed};
 use crate::session::endpoint::Endpoint;
+use crate::source::redis::feeds::Feeds;
 use crate::source::webhook as hook;
 use crate::stream::{StreamStats, Streams};
 use path::PathPattern;
@@ -49,6 +50,8 @@ pub struct Site {
     pub hub: Hub,
     /// Where events go.
     pub streams: Arc<Streams>,
+    /// What is read from Redis.
+    pub feeds: Feeds,
     /// Who may come in.
     pub limits: Arc<Limits>,
     /// Who may come in, counted with other instances; none if this one is alone.

@@ -76,6 +76,8 @@ pub enum Mail {
         session: u32,
         /// Its id: the number may be another's by now.
         id: [u8; 16],
+        /// The store could not be asked.
+        away: bool,
     },
     /// The endpoints as they are from now on; sessions that must go leave over this time.
     Endpoints {

@@ -115,3 +115,6 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

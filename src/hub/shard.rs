@@ -201,7 +201,7 @@ impl Shard {
         match mail {
             Mail::Open(opening) => self.open(*opening),
             Mail::Published { session, id, refused } => self.published(session, id, refused),
-            Mail::Learned { session, id } => self.learned(session, id),
+            Mail::Learned { session, id, away } => self.learned(session, id, away),
             Mail::Endpoints { endpoints, over } => self.change(endpoints, over),
             Mail::Settings(settings) => self.plan.settings = settings,
             Mail::Drain(over) => self.drain_all(over),

@@ -219,19 +219,28 @@ impl Shard {
         let (streams, mailbox, marks) = (self.plan.streams.clone(), self.mailbox.clone(), marks.clone());
         let id = self.sessions[number as usize].own.id;
         runtime.spawn(async move {
-            if let Err(down) = streams.learn(&marks).await {
-                tracing::debug!(%down, "a cursor could not be understood"); // so it is told a gap
+            let learned = streams.learn(&marks).await;
+            if let Err(down) = &learned {
+                tracing::debug!(%down, "a cursor could not be understood");
             }
-            mailbox.send(Mail::Learned { session: number, id });
+            mailbox.send(Mail::Learned { session: number, id, away: learned.is_err() });
         });
         self.learning.insert(number, (deeds, false));
         None
     }
 
     /// What could be learned is known: now it is done, whatever that was.
-    pub(super) fn learned(&mut self, number: u32, id: [u8; 16]) {
-        if self.sessions.get(number as usize).is_some_and(|s| s.own.id == id) {
-            self.learning.entry(number).and_modify(|(_, known)| *known = true);
+    pub(super) fn learned(&mut self, number: u32, id: [u8; 16], away: bool) {
+        if self.sessions.get(number as usize).is_none_or(|s| s.own.id != id) {
+            return;
+        }
+        if away {
+            self.learning.remove(&number); // else it would be told a gap where perhaps there is none
+            self.plan.counters.command_errors.add(1);
+            self.say(number, &error("this cursor cannot be understood while the store is away; try again"));
+        }
+        self.learning.entry(number).and_modify(|(_, known)| *known = true);
+        if self.sessions.contains(number as usize) {
             self.listen(number);
         }
     }

@@ -1,13 +1,13 @@
 //! One attempt to connect: to an address, or to the master that the Sentinels name; what it is that answers there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
     RedisConnectionInfo, RedisError, TlsCertificates,
 };
 
@@ -18,9 +18,12 @@ use crate::secret::Secret;
 /// Where what Redis says unasked goes. It must not block.
 pub type Push = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
-/// What came back of `INFO` and `ROLE`.
+/// Who answers.
 struct Answering {
     run_id: Arc<str>,
+    /// What it is, if not a master.
+    replica: Option<String>,
+    /// Its policy, if it may evict.
     evicts: Option<String>,
 }
 
@@ -36,18 +39,55 @@ pub(super) async fn connect(
             Topology::Sentinel { name, password } => master(server, name, password.as_ref()).await?,
             Topology::Single | Topology::Cluster => address.clone(),
         };
-        let login = (server.user.as_deref(), server.password.as_ref(), server.database);
-        let mut connection = open(server, &found, login, push, patience).await?;
-        let Answering { run_id, evicts } = look(server, &mut connection).await?;
-        if let Some(policy) = evicts {
+        let (wire, answering) = meet(server, address, &found, push, patience).await?;
+        if let Some(role) = answering.replica {
+            return Err(Down(format!("{server}: READONLY: it is a {role}; name the master, or the Sentinels")));
+        }
+        if let Some(policy) = answering.evicts {
             warn_of_eviction(server, &policy);
         }
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let number = NUMBER.fetch_add(1, Relaxed);
-        Ok(Wire { connection, run_id, address: address.clone(), number })
+        Ok(wire)
     };
     let late = |_| Err(Down(format!("{server}: no answer within {:?}", server.timeout)));
     tokio::time::timeout(server.timeout, work).await.unwrap_or_else(late)
+}
+
+/// The same, whether it may be written to or not.
+pub(super) async fn connect_to_any(server: &Server, address: &Address, patience: Duration) -> Result<Wire, Down> {
+    let late = |_| Err(Down(format!("{server}: no answer within {patience:?}")));
+    let met = tokio::time::timeout(patience, meet(server, address, address, None, patience)).await;
+    met.unwrap_or_else(late).map(|(wire, _)| wire)
+}
+
+/// Connects to `found`, which is known as `address`.
+async fn meet(
+    server: &Server,
+    address: &Address,
+    found: &Address,
+    push: Option<Push>,
+    patience: Duration,
+) -> Result<(Wire, Answering), Down> {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let login = (server.user.as_deref(), server.password.as_ref(), server.database);
+    let closed = Arc::new(AtomicBool::new(false));
+    let mut connection = open(server, found, login, watched(push, &closed), patience).await?;
+    let answering = look(server, &mut connection).await?;
+    let (run_id, number) = (answering.run_id.clone(), NUMBER.fetch_add(1, Relaxed));
+    let (address, found) = (address.clone(), found.clone());
+    Ok((Wire { connection, run_id, address, found, number, closed }, answering))
+}
+
+/// Sees the end of a connection, which comes as a push.
+fn watched(push: Option<Push>, closed: &Arc<AtomicBool>) -> Push {
+    let closed = closed.clone();
+    Arc::new(move |info: PushInfo| {
+        if info.kind == PushKind::Disconnection {
+            closed.store(true, Relaxed);
+        }
+        if let Some(push) = &push {
+            push(info);
+        }
+    })
 }
 
 /// An error as people read it, with what could be done about it. The crate's errors hold no password.
@@ -57,6 +97,10 @@ pub(super) fn down(server: &Server, error: &RedisError) -> Down {
             "; look at user and password in the `url`"
         }
         (_, Some("NOPERM")) => "; the ACL user needs more rights, see the README",
+        _ if server.tls && error.to_string().contains("certificate") => {
+            "; `ca` must have signed its certificate, or the system's authorities if there is no `ca`, and its host must \
+             be named in it"
+        }
         (_, Some("OOM")) => "; raise `maxmemory` or lower `max_events` and `max_age`",
         _ => "",
     };
@@ -67,7 +111,7 @@ async fn open(
     server: &Server,
     address: &Address,
     (user, password, database): (Option<&str>, Option<&Secret>, u32),
-    push: Option<Push>,
+    push: Push,
     patience: Duration,
 ) -> Result<MultiplexedConnection, Down> {
     let mut login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(i64::from(database));
@@ -86,15 +130,13 @@ async fn open(
         true => Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: authorities(server)? }),
         false => Client::open(info),
     };
-    let mut config = AsyncConnectionConfig::new()
+    let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(server.timeout))
-        .set_response_timeout(Some(server.timeout));
-    if let Some(push) = push {
-        config = config.set_push_sender(move |info| {
+        .set_response_timeout(Some(server.timeout))
+        .set_push_sender(move |info| {
             push(info);
             Ok::<(), std::convert::Infallible>(())
         });
-    }
     let connected = opened.map_err(failed)?.get_multiplexed_async_connection_with_config(&config).await;
     let mut connection = connected.map_err(failed)?;
     connection.set_response_timeout(patience);
@@ -117,7 +159,7 @@ fn authorities(server: &Server) -> Result<Option<Vec<u8>>, Down> {
     std::fs::read(path).map(Some).map_err(failed)
 }
 
-/// Which process it is, and whether it may be written to.
+/// Which process it is, and what.
 async fn look(server: &Server, connection: &mut MultiplexedConnection) -> Result<Answering, Down> {
     let failed = |error: RedisError| down(server, &error);
     let info: String = redis::cmd("INFO").query_async(connection).await.map_err(failed)?;
@@ -125,13 +167,11 @@ async fn look(server: &Server, connection: &mut MultiplexedConnection) -> Result
     if field("loading") == Some("1") {
         return Err(Down(format!("{server}: LOADING: Redis reads its data; it will be there when it has")));
     }
-    if let Some(role) = field("role").filter(|role| *role != "master") {
-        return Err(Down(format!("{server}: READONLY: it is a {role}; name the master, or the Sentinels")));
-    }
+    let replica = field("role").filter(|role| *role != "master").map(str::to_owned);
     let run_id = field("run_id").ok_or_else(|| Down(format!("{server}: INFO does not say which process this is")))?;
     let limited = field("maxmemory").is_some_and(|limit| limit != "0");
     let evicts = field("maxmemory_policy").filter(|policy| limited && *policy != "noeviction").map(str::to_owned);
-    Ok(Answering { run_id: run_id.into(), evicts })
+    Ok(Answering { run_id: run_id.into(), replica, evicts })
 }
 
 fn warn_of_eviction(server: &Server, policy: &str) {
@@ -140,6 +180,13 @@ fn warn_of_eviction(server: &Server, policy: &str) {
     ONCE.call_once(|| {
         tracing::warn!(%server, policy, "this Redis may evict events (`maxmemory-policy`); set it to noeviction");
     });
+}
+
+/// Who is the master now, if there are Sentinels, and they answer.
+pub(super) async fn master_now(server: &Server) -> Option<Address> {
+    let Topology::Sentinel { name, password } = &server.topology else { return None };
+    let found = tokio::time::timeout(server.timeout, master(server, name, password.as_ref())).await;
+    found.ok()?.ok()
 }
 
 /// Asks one Sentinel after the other where the master is.
@@ -158,7 +205,7 @@ async fn ask(server: &Server, sentinel: &Address, name: &str, password: Option<&
     // The share of one of them, so that one that is silent leaves time for the others.
     let patience = server.timeout / (server.addresses.len() as u32 + 1);
     let work = async {
-        let mut connection = open(server, sentinel, (None, password, 0), None, patience).await?;
+        let mut connection = open(server, sentinel, (None, password, 0), Arc::new(|_| ()), patience).await?;
         let command = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
         let answer: Option<(String, u16)> =
             command.query_async(&mut connection).await.map_err(|error| down(server, &error))?;

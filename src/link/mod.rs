@@ -5,27 +5,27 @@
 //! has read and written is of one life. Whoever meets an error says so ([`Link::failed`]), and the next asks a new one.
 
 mod connect;
+mod node;
 mod script;
 pub mod server;
 mod slots;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, Value};
-use tokio::time::Instant;
-
 pub use connect::Push;
+use node::Node;
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 pub use script::Script;
 use server::{Address, Server, Topology};
 use slots::Slots;
 
 /// Between two attempts to connect: short enough that a Redis that is back is found at once, long enough not to hammer.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1000));
-/// A command is sent to another node so many times before somebody else is to decide.
-const REDIRECTIONS: usize = 5;
+/// A command is sent to another node, or again while keys move, so many times before somebody else is to decide.
+const REDIRECTIONS: usize = 16;
 
 /// A supervised way to a Redis server. Clones are the same link.
 #[derive(Clone)]
@@ -37,23 +37,10 @@ struct Inner {
     name: &'static str,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     slots: tokio::sync::Mutex<Slots>,
-    /// Why it could not connect the last time; none when it could.
+    /// Why it cannot be used; none if it can, as far as anybody knows.
     trouble: Mutex<Option<String>>,
-}
-
-/// One node, connected or not.
-struct Node {
-    address: Address,
-    wire: tokio::sync::Mutex<Tried>,
-    /// The wire that somebody found broken.
-    broken: AtomicU64,
-}
-
-/// What became of the last attempt.
-enum Tried {
-    Never,
-    Up(Wire),
-    Down { why: Down, until: Instant, pause: Duration },
+    /// Whom the Sentinels called the master last.
+    master: Mutex<Option<Address>>,
 }
 
 /// One connection to one Redis process.
@@ -63,8 +50,11 @@ pub struct Wire {
     pub connection: redis::aio::MultiplexedConnection,
     /// The process at the other end.
     pub run_id: Arc<str>,
+    /// Where it was asked for, and where it leads: these are different behind Sentinels.
     address: Address,
+    found: Address,
     number: u64,
+    closed: Arc<AtomicBool>,
 }
 
 /// Why a server cannot be used now, for people. It never has a password in it.
@@ -79,6 +69,41 @@ pub enum Verdict {
     Again,
     /// Somebody else must decide.
     Failed,
+}
+
+/// Adds the arguments of a script.
+pub type Fill<'a> = &'a (dyn Fn(&Wire, &mut Cmd) + Sync);
+
+/// What is sent to one node.
+enum Order<'a> {
+    Script(&'a Script, &'a [Vec<u8>], Fill<'a>),
+    Command(&'a Cmd),
+}
+
+impl Order<'_> {
+    async fn send(&self, wire: &mut Wire, asking: bool) -> RedisResult<Value> {
+        match self {
+            Order::Script(script, keys, fill) => script.run(wire, keys, *fill, asking).await,
+            Order::Command(command) => wire.send(command, asking).await,
+        }
+    }
+}
+
+impl Wire {
+    /// Whether the other side is known to have closed it.
+    fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    /// One command. `asking`: for a key that is on its way to this node.
+    async fn send(&mut self, command: &Cmd, asking: bool) -> RedisResult<Value> {
+        if !asking {
+            return command.query_async(&mut self.connection).await;
+        }
+        let both = redis::pipe().cmd("ASKING").ignore().add_command(command.clone()).to_owned();
+        let (value,) = both.query_async::<(Value,)>(&mut self.connection).await?;
+        Ok(value)
+    }
 }
 
 /// Pauses that grow between attempts, with jitter: for whoever holds a connection of its own.
@@ -112,7 +137,14 @@ impl Link {
     /// Not connected yet. `name` says in the log what it is for.
     pub fn new(server: Server, name: &'static str) -> Link {
         let slots = tokio::sync::Mutex::new(Slots::new(&server));
-        Link(Arc::new(Inner { server, name, nodes: Mutex::default(), slots, trouble: Mutex::default() }))
+        Link(Arc::new(Inner {
+            server,
+            name,
+            nodes: Mutex::default(),
+            slots,
+            trouble: Mutex::default(),
+            master: Mutex::default(),
+        }))
     }
 
     /// Where it leads.
@@ -120,7 +152,7 @@ impl Link {
         &self.0.server
     }
 
-    /// Whether it could connect the last time it tried; else why not.
+    /// Why it cannot be used, as far as anybody knows.
     pub fn is_up(&self) -> Result<(), Down> {
         locked(&self.0.trouble).clone().map_or(Ok(()), |why| Err(Down(why)))
     }
@@ -129,7 +161,7 @@ impl Link {
     /// while it is known that there is none.
     pub async fn at(&self, key: &[u8]) -> Result<Wire, Down> {
         let node = self.node(self.locate(key).await?);
-        let up = self.shared(&node).await;
+        let up = node.shared(self).await;
         if up.is_err() && self.0.server.topology == Topology::Cluster {
             self.0.slots.lock().await.doubt(); // a node that is gone may have an heir
         }
@@ -147,59 +179,59 @@ impl Link {
         if made.is_err() && self.0.server.topology == Topology::Cluster {
             self.0.slots.lock().await.doubt();
         }
-        self.note(made.as_ref().err());
+        self.tried(&made);
         made
     }
 
     /// Runs a script whose keys share a slot, where they are. `fill` adds the arguments, which may depend on the process
     /// that is asked.
-    pub async fn run(
-        &self,
-        script: &Script,
-        keys: &[Vec<u8>],
-        fill: &(dyn Fn(&Wire, &mut Cmd) + Sync),
-    ) -> Result<Value, Down> {
+    pub async fn run(&self, script: &Script, keys: &[Vec<u8>], fill: Fill<'_>) -> Result<Value, Down> {
         let slot = keys.first().map_or(&b""[..], |key| key);
-        self.within(slot, async {
-            let mut last = Down("no node answered".to_owned());
-            for _ in 0..REDIRECTIONS {
-                let mut wire = self.at(slot).await?;
-                match script.run(&mut wire, keys, fill).await {
-                    Ok(value) => return Ok(value),
-                    Err(error) => {
-                        let verdict = self.failed(&wire, &error).await;
-                        last = self.down(&error);
-                        if verdict == Verdict::Failed {
-                            break;
-                        }
-                    }
-                }
-            }
-            Err(last)
-        })
-        .await
+        self.within(slot, self.send(slot, &Order::Script(script, keys, fill))).await
     }
 
     /// Runs one command on the node that owns `key`.
     pub async fn call(&self, key: &[u8], command: &Cmd) -> Result<Value, Down> {
-        self.within(key, async {
-            let mut last = Down("no node answered".to_owned());
-            for _ in 0..REDIRECTIONS {
-                let mut wire = self.at(key).await?;
-                match command.query_async(&mut wire.connection).await {
-                    Ok(value) => return Ok(value),
-                    Err(error) => {
-                        let verdict = self.failed(&wire, &error).await;
-                        last = self.down(&error);
-                        if verdict == Verdict::Failed {
-                            break;
-                        }
+        self.within(key, self.send(key, &Order::Command(command))).await
+    }
+
+    /// The same with a command that fails whenever a write would: the link can be used exactly if it succeeds. Asked again
+    /// and again it finds what nobody else would; and who is the master, if Sentinels know.
+    pub async fn probe(&self, key: &[u8], command: &Cmd) -> Result<Value, Down> {
+        if let Some(master) = connect::master_now(&self.0.server).await {
+            *locked(&self.0.master) = Some(master);
+        }
+        let answer = self.call(key, command).await?;
+        self.note(None);
+        Ok(answer)
+    }
+
+    /// Sends it to the owner of a key, or where that one says.
+    async fn send(&self, key: &[u8], order: &Order<'_>) -> Result<Value, Down> {
+        let mut last = Down("no node answered".to_owned());
+        let mut asked = None;
+        for _ in 0..REDIRECTIONS {
+            let asking = asked.is_some();
+            let mut wire = match asked.take() {
+                Some(address) => self.node(address).shared(self).await?,
+                None => self.at(key).await?,
+            };
+            match order.send(&mut wire, asking).await {
+                Ok(value) => return Ok(value),
+                Err(error) => {
+                    let verdict = self.failed(&wire, &error).await;
+                    last = self.down(&error);
+                    if verdict == Verdict::Failed {
+                        break;
+                    }
+                    if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) {
+                        asked = elsewhere(&error);
                     }
                 }
             }
-            Err(last)
-        })
-        .await
+        }
+        self.note(Some(&last));
+        Err(last)
     }
 
     /// All of it within the server's `timeout`. A connection on which nothing comes back in that time is given up: the
@@ -221,18 +253,13 @@ impl Link {
 
     /// What a failed command means: the connection is given up, or the map of the Cluster followed, or neither.
     pub async fn failed(&self, wire: &Wire, error: &RedisError) -> Verdict {
-        use redis::{ErrorKind, ServerErrorKind as Server};
+        use ServerErrorKind as Server;
         match error.kind() {
-            ErrorKind::Server(Server::Moved | Server::Ask) => {
-                let to = error.redirect_node();
-                let mut slots = self.0.slots.lock().await;
-                if error.kind() == ErrorKind::Server(Server::Moved) {
-                    slots.moved(to);
-                } else {
-                    slots.doubt();
-                }
+            ErrorKind::Server(Server::Moved) => {
+                self.0.slots.lock().await.moved(elsewhere(error));
                 Verdict::Again
             }
+            ErrorKind::Server(Server::Ask) => Verdict::Again, // this time only
             ErrorKind::Server(Server::TryAgain) => {
                 tokio::time::sleep(PAUSE.0 / 4).await; // some of its keys are on their way to another node
                 Verdict::Again
@@ -256,7 +283,7 @@ impl Link {
 
     /// This connection is not handed out any more.
     pub fn give_up(&self, wire: &Wire) {
-        self.node(wire.address.clone()).broken.fetch_max(wire.number, Relaxed);
+        self.node(wire.address.clone()).give_up(wire);
     }
 
     async fn locate(&self, key: &[u8]) -> Result<Address, Down> {
@@ -271,29 +298,21 @@ impl Link {
     }
 
     fn node(&self, address: Address) -> Arc<Node> {
-        let new = || Node { address: address.clone(), wire: Tried::Never.into(), broken: AtomicU64::new(0) };
-        locked(&self.0.nodes).entry(address.clone()).or_insert_with(|| Arc::new(new())).clone()
+        let mut nodes = locked(&self.0.nodes);
+        nodes.entry(address.clone()).or_insert_with(|| Arc::new(Node::new(address))).clone()
     }
 
-    async fn shared(&self, node: &Node) -> Result<Wire, Down> {
-        let mut tried = node.wire.lock().await;
-        let mut backoff = Backoff::default();
-        match &*tried {
-            Tried::Up(wire) if wire.number > node.broken.load(Relaxed) => return Ok(wire.clone()),
-            Tried::Down { why, until, .. } if Instant::now() < *until => return Err(why.clone()),
-            Tried::Down { pause, .. } => backoff = Backoff(*pause),
-            Tried::Never | Tried::Up(_) => {}
-        }
-        let made = connect::connect(&self.0.server, &node.address, None, self.0.server.timeout).await;
+    /// An attempt to connect ended so.
+    fn tried(&self, made: &Result<Wire, Down>) {
         self.note(made.as_ref().err());
-        *tried = match &made {
-            Ok(wire) => Tried::Up(wire.clone()),
-            Err(why) => {
-                let until = Instant::now() + backoff.next();
-                Tried::Down { why: why.clone(), until, pause: backoff.0 }
-            }
-        };
-        made
+        if let (Ok(wire), Topology::Sentinel { .. }) = (made, &self.0.server.topology) {
+            *locked(&self.0.master) = Some(wire.found.clone());
+        }
+    }
+
+    /// Whether the Sentinels call another the master by now. The old one may not know, and go on taking what will be lost.
+    pub fn is_stale(&self, wire: &Wire) -> bool {
+        locked(&self.0.master).as_ref().is_some_and(|master| *master != wire.found)
     }
 
     /// Says once that it is down, and once that it is up again.
@@ -308,6 +327,12 @@ impl Link {
         }
         *trouble = down.map(|down| down.0.clone());
     }
+}
+
+/// Where a node of a Cluster says that a key is.
+fn elsewhere(error: &RedisError) -> Option<Address> {
+    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
+    Some(Address::Tcp { host: host.trim_matches(['[', ']']).to_owned(), port: port.parse().ok()? })
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

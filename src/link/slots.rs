@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use redis::{FromRedisValue, Value};
+use tokio::time::Instant;
 
-use super::connect::{connect, down};
+use super::connect::{connect_to_any, down};
 use super::server::{Address, Server};
-use super::{Down, Wire};
+use super::{Down, PAUSE, Wire};
 
 /// As many as there are.
 const SLOTS: u16 = 16_384;
@@ -15,14 +16,16 @@ const SLOTS: u16 = 16_384;
 pub(super) struct Slots {
     /// By the first slot of a range: the last one, and who owns it.
     ranges: BTreeMap<u16, (u16, Address)>,
-    /// Whom to ask: those of the URL, and all that were ever heard of.
+    /// Whom to ask, first of all who answered last: the owners, and those of the URL.
     known: Vec<Address>,
     doubted: bool,
+    /// When they were asked last.
+    asked: Option<Instant>,
 }
 
 impl Slots {
     pub fn new(server: &Server) -> Slots {
-        Slots { ranges: BTreeMap::new(), known: server.addresses.clone(), doubted: true }
+        Slots { ranges: BTreeMap::new(), known: server.addresses.clone(), doubted: true, asked: None }
     }
 
     /// Something moved or is gone: the nodes are asked again.
@@ -31,19 +34,21 @@ impl Slots {
     }
 
     /// A node said where a slot went: it knows best.
-    pub fn moved(&mut self, to: Option<(&str, u16)>) {
-        if let Some((host, port)) = to {
-            let address = Address::Tcp { host: host.to_owned(), port };
+    pub fn moved(&mut self, to: Option<Address>) {
+        if let Some(address) = to {
             self.known.retain(|known| *known != address);
             self.known.insert(0, address);
         }
-        self.doubted = true;
+        (self.doubted, self.asked) = (true, None);
     }
 
     /// Who owns the slot of a key.
     pub async fn owner(&mut self, server: &Server, key: &[u8]) -> Result<Address, Down> {
-        if self.doubted {
-            self.ask(server).await?;
+        // While a node is gone every command for it raises doubts; those for the others must not wait for each of them.
+        if self.doubted && self.asked.is_none_or(|asked| asked.elapsed() > PAUSE.0) {
+            let asked = self.ask(server).await;
+            self.asked = Some(Instant::now());
+            asked?;
         }
         let slot = slot(key);
         let range = self.ranges.range(..=slot).next_back();
@@ -58,17 +63,17 @@ impl Slots {
     async fn ask(&mut self, server: &Server) -> Result<(), Down> {
         let mut last = Down(format!("{server}: no node of the Cluster answers"));
         for address in self.known.clone() {
-            let answer = match connect(server, &address, None, server.timeout / 2).await {
+            // A replica knows the map as well as a master.
+            let answer = match connect_to_any(server, &address, server.timeout / 2).await {
                 Ok(wire) => ranges(server, wire, &address).await,
                 Err(down) => Err(down),
             };
             match answer {
                 Ok(ranges) => {
-                    for (_, owner) in
-                        ranges.values().filter(|(_, owner)| !self.known.contains(owner)).cloned().collect::<Vec<_>>()
-                    {
-                        if !self.known.contains(&owner) {
-                            self.known.push(owner);
+                    self.known = vec![address];
+                    for other in ranges.values().map(|(_, owner)| owner).chain(&server.addresses) {
+                        if !self.known.contains(other) {
+                            self.known.push(other.clone());
                         }
                     }
                     self.ranges = ranges;

@@ -169,6 +169,10 @@ fn counts_arrive_under_their_names() {
     check("relay_config_version", &[], 2.0);
     check("relay_connections", &[], 5.0);
     check("relay_addresses_remembered", &[], 2.0);
+    check("relay_shares_instances", &[], 3.0);
+    check("relay_shares_sessions_total", &[("reason", "admitted")], 20.0);
+    check("relay_shares_sessions_total", &[("reason", "refused")], 4.0);
+    check("relay_shares_sessions_total", &[("reason", "unasked")], 2.0);
     check("relay_stream_appended_total", &[("stream", "alerts")], 12.0);
     check("process_start_time_seconds", &[], 1_700_000_000.5);
     check("process_max_fds", &[], 1024.0);

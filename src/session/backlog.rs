@@ -116,8 +116,8 @@ impl Backlog {
 
     /// The session's cursor, if it is true now that everything before it was sent.
     pub fn cursor(&self) -> Option<&[Mark]> {
-        let whole = self.steps.is_empty() && !self.lanes.iter().any(Lane::is_retained);
-        whole.then_some(&self.seen)
+        let only_words = self.steps.iter().all(|step| matches!(step, Step::Say(_) | Step::Open));
+        (only_words && !self.lanes.iter().any(Lane::is_retained)).then_some(&self.seen)
     }
 
     /// What comes next. `here` says how far the shard is now, in the order of `seen`.

@@ -208,4 +208,4 @@ fn begin(settings: &Settings, asked: &Asked, most: u64) -> Result<Begin, Denied>
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

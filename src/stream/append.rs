@@ -112,6 +112,11 @@ impl Streams {
         self.table.load().is_live(topic.as_str())
     }
 
+    /// Whether some topic under these patterns may be such.
+    pub fn may_be_live(&self, topics: &[Pattern]) -> bool {
+        !self.table.load().reached(topics, true).is_empty()
+    }
+
     /// Events of live streams, straight to the sessions of this instance. What comes faster than they are served is lost,
     /// and told.
     pub fn deliver(&self, drafts: Vec<Draft>, now: Time) {

@@ -14,7 +14,7 @@ use crate::cursor::Mark;
 use crate::event::{Epoch, Event, Kind, Payload, Time};
 use crate::topic::Topic;
 
-/// One stream; its partitions by their hashes.
+/// Streams and their partitions, by their hashes. What is live has no store.
 pub(crate) struct Staged {
     pub streams: Arc<Streams>,
     pub parts: Vec<Part>,
@@ -34,14 +34,14 @@ pub(crate) struct Part {
 }
 
 impl Staged {
-    pub fn new(settings: Settings, readers: usize) -> Staged {
+    pub fn new(settings: Vec<Settings>, readers: usize) -> Staged {
         let older = Arc::new(Older::default());
-        let retain = settings.retain / settings.partitions as usize;
-        let streams = Arc::new(Streams::of(vec![settings], 1 << 30, readers, Some(older.clone()), None));
+        let streams = Arc::new(Streams::of(settings, 1 << 30, readers, Some(older.clone()), None));
         let mut staged = Staged { streams, parts: Vec::new(), older, epochs: 0 };
         let mut mirrors: Vec<_> = staged.streams.partitions().iter().cloned().collect();
         mirrors.sort_by_key(|mirror| mirror.place().hash);
         for mirror in mirrors {
+            let retain = mirror.limits().retain;
             let lives = Lives { epoch: staged.new_epoch(), past: Vec::new() };
             if !mirror.place().live {
                 mirror.open(Found { lives: lives.clone(), position: 0, first: 1 }, Vec::new());

@@ -19,6 +19,9 @@ const README: &str = include_str!("../../README.md");
 /// Words between back ticks that are no keys: of the wire, a topic, the name of a stream.
 const OTHERS: [&str; 8] = ["items", "gap", "expired", "epoch", "slow", "retry_ms", "a", "events"];
 
+/// Stands in for every secret.
+pub const SECRET: &str = "open sesame";
+
 /// From one heading to the next.
 struct Section {
     title: &'static str,
@@ -67,10 +70,18 @@ fn quickstart() -> String {
     config::EMBEDDED.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:9090", "127.0.0.1:0")
 }
 
+/// What it shows in this language under this heading.
+pub fn shown(title: &str, language: &str) -> String {
+    let sections = sections();
+    let section = sections.iter().find(|section| section.title == title);
+    let section = section.unwrap_or_else(|| panic!("no chapter `{title}`"));
+    section.blocks(language).next().unwrap_or_else(|| panic!("no {language} in `{title}`")).to_owned()
+}
+
 /// With a text for each secret that is elsewhere on the machine of whoever follows the README.
-fn with_secrets(text: &str) -> String {
+pub fn with_secrets(text: &str) -> String {
     let is_elsewhere = |part: &str| ["env:", "file:", "credential:"].iter().any(|from| part.starts_with(from));
-    let parts = text.split('"').map(|part| if is_elsewhere(part) { "open sesame" } else { part });
+    let parts = text.split('"').map(|part| if is_elsewhere(part) { SECRET } else { part });
     parts.collect::<Vec<_>>().join("\"")
 }
 
@@ -273,7 +284,7 @@ fn metrics_it_names_are_there() {
         };
         assert!(there, "{name} in\n{metrics}");
     }
-    assert_eq!(named.len(), 9);
+    assert_eq!(named.len(), 10);
 }
 
 /// All keys of the file, and all words that a key can have as its value.
@@ -316,7 +327,7 @@ fn tests_it_names_are_there() {
         assert!(text.contains(&format!("#[test]\nfn {name}()")), "{module}::{name}");
         found += 1;
     }
-    assert_eq!(found, 21);
+    assert_eq!(found, 23);
 }
 
 fn codes(text: &str) -> BTreeSet<u16> {

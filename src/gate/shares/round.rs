@@ -34,13 +34,6 @@ struct Entry {
     asks: Vec<Ask>,
 }
 
-/// What became of those who asked.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub admitted: u64,
-    pub refused: u64,
-}
-
 impl Ask {
     /// It is in; if the other instances do not know, they are told later.
     pub fn admit(mut self, told: bool) {
@@ -73,6 +66,11 @@ impl Round {
         self.entries.len()
     }
 
+    /// How many ask.
+    pub fn asks(&self) -> usize {
+        self.entries.iter().map(|entry| entry.asks.len()).sum()
+    }
+
     /// The addresses.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.entries.iter().map(|entry| entry.ip)
@@ -101,29 +99,24 @@ impl Round {
         }
     }
 
-    /// Tells those who asked; without answers that fit, they are in all the same.
-    pub fn answer(self, answers: &[i64]) -> Option<Outcome> {
-        let mut asks = self.entries.into_iter().flat_map(|entry| entry.asks).collect::<Vec<Ask>>();
-        if asks.len() != answers.len() {
-            asks.drain(..).for_each(|ask| ask.admit(false));
-            return None;
-        }
-        let mut outcome = Outcome::default();
-        for (ask, answer) in asks.into_iter().zip(answers) {
-            *(if *answer == 0 { &mut outcome.admitted } else { &mut outcome.refused }) += 1;
+    /// Tells those who asked, each its own.
+    pub fn answer(self, answers: &[i64]) {
+        for (ask, answer) in self.into_asks().zip(answers) {
             match answer {
                 0 => ask.admit(true),
                 1 => ask.refuse(Refusal::ConnectionsPerIp),
                 _ => ask.refuse(Refusal::EndpointConnectionsPerIp),
             }
         }
-        Some(outcome)
     }
 
     /// Nobody can be asked: who is within the local limits is in.
-    pub fn admit_all(self) -> u64 {
-        let asks = self.entries.into_iter().flat_map(|entry| entry.asks);
-        asks.map(|ask| ask.admit(false)).count() as u64
+    pub fn admit_all(self) {
+        self.into_asks().for_each(|ask| ask.admit(false));
+    }
+
+    fn into_asks(self) -> impl Iterator<Item = Ask> {
+        self.entries.into_iter().flat_map(|entry| entry.asks)
     }
 
     fn entry(&mut self, ip: IpAddr) -> &mut Entry {

@@ -15,6 +15,7 @@ use crate::event::{Epoch, Kind};
 use crate::hub::tails::Tails;
 use crate::session::terms::Begin;
 use crate::stream::{Part, Settings, Staged};
+use tree::Tree;
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
@@ -60,67 +61,7 @@ enum Start {
 
 fn start() -> impl Strategy<Value = Start> {
     let replay = prop_oneof![Just(Replay::None), Just(Replay::Retained), (1..12u64).prop_map(Replay::Newest)];
-    prop_oneof![1 => replay.prop_map(Start::Fresh), 4 => [0..25u64, 0..25u64].prop_map(Start::Back)]
-}
-
-/// Node 0 of a partition is before its first event.
-#[derive(Default)]
-struct Tree {
-    events: Vec<Arc<Event>>,
-    parents: Vec<usize>,
-    nodes: HashMap<(Epoch, u64), usize>,
-    /// The last node of each life.
-    tips: HashMap<Epoch, usize>,
-    /// What the mirror is at.
-    mirror: usize,
-    /// The end of the store when the mirror heard of its life.
-    settled: usize,
-}
-
-impl Tree {
-    fn event(&self, node: usize) -> &Arc<Event> {
-        &self.events[node - 1]
-    }
-
-    fn position(&self, node: usize) -> u64 {
-        if node == 0 { 0 } else { self.event(node).position }
-    }
-
-    fn put(&mut self, event: &Arc<Event>, parent: usize) -> usize {
-        self.events.push(event.clone());
-        self.parents.push(parent);
-        let node = self.events.len();
-        self.nodes.insert((event.epoch, event.position), node);
-        self.tips.insert(event.epoch, node);
-        node
-    }
-
-    fn at(&self, mut node: usize, position: u64) -> usize {
-        while self.position(node) > position {
-            node = self.parents[node - 1];
-        }
-        assert_eq!(self.position(node), position, "there is no such place");
-        node
-    }
-
-    fn of(&self, mark: &Mark) -> usize {
-        self.at(*self.tips.get(&mark.epoch).expect("an epoch of this partition"), mark.position)
-    }
-
-    /// The nodes behind `from` up to `to`, if it grows there.
-    fn path(&self, from: usize, to: usize) -> Option<Vec<usize>> {
-        let (mut nodes, mut node) = (Vec::new(), to);
-        while self.position(node) > self.position(from) {
-            nodes.push(node);
-            node = self.parents[node - 1];
-        }
-        (node == from).then_some(nodes)
-    }
-
-    /// What must not be passed over without a word.
-    fn is_told(&self, node: usize) -> bool {
-        self.event(node).payload.kind == Kind::Gap || wanted(self.event(node))
-    }
+    prop_oneof![2 => replay.prop_map(Start::Fresh), 4 => [0..25u64, 0..25u64].prop_map(Start::Back)]
 }
 
 struct Run {
@@ -155,7 +96,7 @@ impl Run {
             partitions: 2,
             live: false,
         };
-        let staged = Staged::new(settings, 1);
+        let staged = Staged::new(vec![settings], 1);
         let reach: Vec<u32> = staged.parts.iter().map(|part| part.mirror.place().hash).collect();
         let trees = staged.parts.iter().map(|part| {
             let mut tree = Tree::default();
@@ -471,18 +412,6 @@ impl Run {
     }
 }
 
-impl Tree {
-    /// The last node that leads to both.
-    fn common(&self, one: usize, other: usize) -> usize {
-        let least = self.position(one).min(self.position(other));
-        let (mut one, mut other) = (self.at(one, least), self.at(other, least));
-        while one != other {
-            (one, other) = (self.parents[one - 1], self.parents[other - 1]);
-        }
-        one
-    }
-}
-
 fn check(retain: usize, before: Vec<Act>, start: &Start, after: Vec<Act>) -> HashMap<&'static str, usize> {
     let mut run = Run::new(retain);
     before.into_iter().for_each(|act| run.act(act));
@@ -505,6 +434,9 @@ fn every_event_comes_once_or_lies_in_a_gap_that_was_told() {
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
     for what in ["rewound", "moved while live", "later", "newest", "epoch", "expired", "source"] {
-        assert!(strikes.borrow().get(what).is_some_and(|count| *count > 20), "{what}: {:?}", strikes.borrow());
+        assert!(strikes.borrow().get(what).is_some_and(|count| *count > 5), "{what}: {:?}", strikes.borrow());
     }
 }
+
+#[cfg(test)]
+mod tree;

@@ -110,9 +110,9 @@ impl Duty {
         self.known
     }
 
-    /// It is given back once what was heard so far is appended.
-    pub fn resign(&mut self) {
-        self.resigning = true;
+    /// It is given back at once: there is nothing that was read and is not appended.
+    pub fn give_back(&mut self) {
+        (self.resigning, self.drained) = (true, true);
     }
 
     /// A log knows a later holder: whatever the store thinks, we are not the one.
@@ -224,6 +224,12 @@ impl Duty {
             Start::Beyond => ear.ring.latest().map(owing),
         };
         self.stretches = ear.ring.stretches();
+        self.begins_with_gap = false;
+    }
+
+    /// The same for who reads a log, and need not have heard it: behind this, or where it ends.
+    pub fn start_at(&mut self, done: Option<Name>) {
+        self.done = done;
         self.begins_with_gap = false;
     }
 

@@ -43,6 +43,10 @@ pub enum News {
 pub struct Ear {
     /// What was heard.
     pub ring: Ring,
+    /// All up to here is appended, by all that is known.
+    pub done: Option<Name>,
+    /// When a marker was heard last on this connection.
+    pub marked: Option<Instant>,
     hearing: Hearing,
     /// The message that is being said.
     spoken: Spoken,
@@ -69,15 +73,22 @@ struct Spoken {
 impl Ear {
     /// Deaf. Its ring holds so many bytes.
     pub fn new(most: usize) -> Ear {
-        Ear { ring: Ring::new(most), hearing: Hearing::Deaf, spoken: Spoken::default() }
+        Ear { ring: Ring::new(most), done: None, marked: None, hearing: Hearing::Deaf, spoken: Spoken::default() }
     }
 
-    /// A connection to this process begins: nothing has a name before a marker. `done` is what is known to be appended.
-    pub fn connected(&mut self, run: Run, done: Option<Name>) {
-        let known = [done, self.ring.latest()].into_iter().flatten().filter(|name| same_run(*name, run));
+    /// A connection to this process begins: nothing has a name before a marker.
+    pub fn connected(&mut self, run: Run) {
+        let known = [self.done, self.ring.latest()].into_iter().flatten().filter(|name| same_run(*name, run));
         let floor = known.map(|name| name.0).max().unwrap_or(0);
         self.hearing = Hearing::Waiting { run, floor };
         self.spoken = Spoken::default();
+        self.marked = None;
+    }
+
+    /// All up to here is appended.
+    pub fn settle(&mut self, done: Option<Name>, now: Instant) {
+        self.done = done;
+        self.ring.settle(done, now);
     }
 
     /// It ended.
@@ -107,7 +118,10 @@ impl Ear {
     /// Takes in what the connection says.
     pub fn hear(&mut self, said: Said, now: Instant) -> News {
         match said {
-            Said::Marker(marker) => self.mark(marker),
+            Said::Marker(marker) => {
+                self.marked = Some(now);
+                self.mark(marker)
+            }
             Said::Message { by, channel, payload } => {
                 if !self.spoken.is_next(by, &channel) {
                     return News::Nothing;

@@ -1,11 +1,21 @@
 //! What applications say in Redis: channels they publish to, and streams they keep.
 
+mod draft;
 mod duty;
 mod ear;
+mod entry;
+mod feed;
+pub mod feeds;
+mod hold;
+mod holder;
+mod listen;
+mod live;
 #[cfg(test)]
 mod model;
 mod name;
+mod read;
 mod ring;
+mod tail;
 
 use crate::link::server::Server;
 use crate::template::Text;

@@ -130,8 +130,9 @@ impl Instance {
         Instance { id, ear, duty: Duty::new(false), inbox: None, sent: None, stopped: false }
     }
 
-    fn connect(&mut self, run: Run) {
-        self.ear.connected(run, self.duty.done());
+    fn connect(&mut self, run: Run, now: Instant) {
+        self.ear.settle(self.duty.done(), now);
+        self.ear.connected(run);
         self.inbox = Some(VecDeque::new());
     }
 
@@ -147,7 +148,7 @@ impl Instance {
                 self.disconnect();
             }
         }
-        self.ear.ring.settle(self.duty.done(), now);
+        self.ear.settle(self.duty.done(), now);
     }
 
     /// Sends what there is to append, if nothing is on its way.
@@ -221,7 +222,7 @@ impl World {
             7 => self.arrive(me, true),
             8 => self.mark(self.instances[me].ear.marker_floor()),
             _ if self.instances[me].inbox.is_none() => {
-                self.instances[me].connect(self.server.run);
+                self.instances[me].connect(self.server.run, self.now);
                 self.mark(self.instances[me].ear.marker_floor());
             }
             _ => {}
@@ -318,7 +319,7 @@ impl World {
             for me in 0..self.instances.len() {
                 self.instances[me].stopped = false;
                 if self.instances[me].inbox.is_none() {
-                    self.instances[me].connect(self.server.run);
+                    self.instances[me].connect(self.server.run, self.now);
                 }
                 self.mark(self.instances[me].ear.marker_floor());
                 self.instances[me].read(usize::MAX, self.now);

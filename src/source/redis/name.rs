@@ -108,6 +108,11 @@ fn place(server: &Server) -> Vec<String> {
     place
 }
 
+/// What all keys and channels of relays begin with that share a Redis; with the version of their format.
+pub fn ours(prefix: &str) -> String {
+    format!("{prefix}:1:")
+}
+
 /// The channel of a source's markers, and the key of their number. One that is read from a Cluster's shard lies in the
 /// same slot.
 pub fn marks(prefix: &str, source: &str, reads: &Reads) -> String {
@@ -115,9 +120,9 @@ pub fn marks(prefix: &str, source: &str, reads: &Reads) -> String {
         Reads::Sharded(names) => {
             let channel = names.first().map_or("", String::as_str);
             let tag = channel.split_once('{').and_then(|(_, rest)| Some(rest.split_once('}')?.0)).unwrap_or(channel);
-            format!("{prefix}:1:marks:{source}:{{{tag}}}")
+            format!("{}marks:{source}:{{{tag}}}", ours(prefix))
         }
-        Reads::Channels(_) | Reads::Streams(_) => format!("{prefix}:1:marks:{source}"),
+        Reads::Channels(_) | Reads::Streams(_) => format!("{}marks:{source}", ours(prefix)),
     }
 }
 

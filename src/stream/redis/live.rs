@@ -107,6 +107,9 @@ async fn listen(
                 _ => return Err((Down("the subscription of live streams was interrupted".to_owned()), true)),
             },
             _ = probe.tick() => {
+                if store.link.is_stale(&wire) {
+                    return Err((Down("another is the master by now".to_owned()), true));
+                }
                 let alive = redis::cmd("PING").query_async::<Value>(&mut wire.connection).await;
                 alive.map_err(|error| (store.link.down(&error), true))?;
             }

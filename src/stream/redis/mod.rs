@@ -5,6 +5,7 @@ mod entry;
 mod fetch;
 mod lease;
 mod live;
+mod probe;
 mod settle;
 mod tail;
 
@@ -88,6 +89,7 @@ pub(super) fn follow(store: &Arc<Store>, streams: &Weak<Streams>) {
     tokio::spawn(tail::run(store.clone(), streams.clone()));
     tokio::spawn(fetch::run(store.clone(), streams.clone()));
     tokio::spawn(live::run(store.clone(), streams.clone()));
+    tokio::spawn(probe::run(store.clone(), streams.clone()));
 }
 
 impl Store {

@@ -41,7 +41,7 @@ impl Store {
             command.arg(&*wire.run_id).arg(candidate(partition).0);
         };
         let answer = match wire {
-            Some(wire) => match OPEN.run(wire, &keys, &fill).await {
+            Some(wire) => match OPEN.run(wire, &keys, &fill, false).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     self.link.failed(wire, &error).await;

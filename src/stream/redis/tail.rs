@@ -21,8 +21,13 @@ const BLOCK: Duration = Duration::from_millis(500);
 const COUNTS: (usize, usize) = (16, 1024);
 /// What an answer should not exceed by much.
 const ANSWER: usize = 1024 * 1024;
+/// So much later Redis may look whether an answer was held back long enough.
+const LATE: Duration = Duration::from_millis(200);
 /// While the shards are behind, how often it is looked whether they have caught up.
 const BEHIND: Duration = Duration::from_millis(2);
+
+/// Before anything else is known.
+const UNREACHED: &str = "the store was not reached yet";
 
 type Partitions = Vec<Arc<Partition>>;
 
@@ -79,7 +84,7 @@ impl Store {
     async fn read_for_ever(&self, group: &Partitions, streams: &Weak<Streams>) {
         let place = group.first().map(|one| one.place().clone());
         let Some(name) = place.map(|place| format!("{}/{}", place.stream, place.partition)) else { return };
-        locked(&self.troubles).insert(name.clone(), "the store was not reached yet".to_owned());
+        locked(&self.troubles).insert(name.clone(), UNREACHED.to_owned());
         let mut backoff = Backoff::default();
         loop {
             let began = tokio::time::Instant::now();
@@ -99,7 +104,7 @@ impl Store {
             Some(Down(why)) => troubles.insert(name.to_owned(), why.clone()),
             None => troubles.remove(name),
         };
-        match (before, down) {
+        match (before.filter(|before| before != UNREACHED || down.is_none()), down) {
             (None, Some(Down(why))) => tracing::warn!(from = name, %why, "streams are not read"),
             (Some(_), None) => tracing::info!(from = name, "streams are read"),
             _ => {}
@@ -109,7 +114,7 @@ impl Store {
     /// Over one connection, until it fails. `Ok` when there is nobody left to read for.
     async fn read(&self, name: &str, group: &Partitions, streams: &Weak<Streams>) -> Result<(), Down> {
         let key = self.keys(&group[0], &["log"]).remove(0);
-        let mut wire = self.link.own(&key, None, BLOCK + self.link.server().timeout).await?;
+        let mut wire = self.link.own(&key, None, BLOCK + LATE + self.link.server().timeout).await?;
         self.check_format().await?;
         let mut astray: Vec<Arc<Partition>> = group.clone();
         let mut count = COUNTS.0;
@@ -129,6 +134,9 @@ impl Store {
                 continue;
             }
             let answer = self.ask(&mut wire, &ready, count).await?;
+            if self.link.is_stale(&wire) {
+                return Err(Down("another is the master by now".to_owned()));
+            }
             let news = !matches!(answer, Value::Nil);
             let taken = self.take(&ready, answer).await;
             count = taken.next_count(count);
@@ -183,24 +191,6 @@ impl Store {
             }
         }
         taken
-    }
-
-    /// Another release may keep its keys in another way: then this one keeps out of its prefix.
-    async fn check_format(&self) -> Result<(), Down> {
-        let key = format!("{}:format", self.prefix).into_bytes();
-        let mut command = redis::cmd("SET");
-        command.arg(&key).arg(super::FORMAT).arg("NX").arg("GET");
-        let found = self.link.call(&key, &command).await?;
-        match entry::bytes(found) {
-            Some(format) if format != super::FORMAT.as_bytes() => Err(Down(format!(
-                "the prefix `{}` is used by a release with format {}, and this one has format {}: \
-                 use another `prefix`, or run the same release everywhere",
-                self.prefix,
-                String::from_utf8_lossy(&format),
-                super::FORMAT
-            ))),
-            _ => Ok(()),
-        }
     }
 
     /// Mirrors entries of one partition, as far as they follow what is there.

@@ -293,7 +293,10 @@ impl Poll {
             }
             let answer = self.http.answer(deadline)?;
             self.waiting = false;
-            self.page(&answer.expect(200).json());
+            if answer.status() != 200 {
+                return Err(io::Error::other(format!("{}{}", answer.head.raw, answer.text())));
+            }
+            self.page(&answer.json());
         }
     }
 

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as far as tests need it: requests that are exactly what is written here, answers read to the byte.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -70,6 +70,11 @@ impl Answer {
 impl Http {
     pub fn connect(address: SocketAddr) -> io::Result<Http> {
         Ok(Http { socket: Socket::connect(address)?, address })
+    }
+
+    /// The same from an address of this machine's own.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Http> {
+        Ok(Http { socket: Socket::connect_from(source, address)?, address })
     }
 
     /// Sends a request; nothing is added but `Host` and, with a body, `Content-Length`.

@@ -1,7 +1,7 @@
 //! A blocking TCP socket that is read up to a deadline, whole thing by whole thing.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Instant;
 
 /// What came and was not taken yet stays in `buffer`: a deadline that passes loses nothing.
@@ -12,7 +12,18 @@ pub struct Socket {
 
 impl Socket {
     pub fn connect(address: SocketAddr) -> io::Result<Socket> {
-        let stream = TcpStream::connect(address)?;
+        Socket::over(TcpStream::connect(address)?)
+    }
+
+    /// The same from an address of this machine's own: all of 127.0.0.0/8 are.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Socket> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&address.into())?;
+        Socket::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(super::PATIENCE))?;
         Ok(Socket { stream, buffer: Vec::new() })

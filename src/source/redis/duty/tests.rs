@@ -11,7 +11,7 @@ fn run() -> Run {
 /// Begun at marker 100, with so many messages.
 fn ear(messages: usize) -> Ear {
     let mut ear = Ear::new(usize::MAX);
-    ear.connected(run(), None);
+    ear.connected(run());
     ear.hear(Said::Marker(100), Instant::now());
     (0..messages).for_each(|_| say(&mut ear));
     ear
@@ -148,7 +148,8 @@ fn a_holder_that_hears_no_more_appends_what_it_heard_and_resigns() {
     assert_eq!(work(&mut duty, &ear), Doing::Append(1, 2));
     assert!(!duty.wish(now, false, |_| true).resign, "not before that is appended");
     // Connected again before it could: somebody else may have heard what it missed.
-    ear.connected(run(), duty.done());
+    ear.settle(duty.done(), now);
+    ear.connected(run());
     ear.hear(Said::Marker(200), now);
     duty.appended(at(2));
     assert_eq!(work(&mut duty, &ear), Doing::Ask);
@@ -173,7 +174,8 @@ fn alone_it_needs_no_grace() {
     assert_eq!(work(&mut duty, &ear), Doing::Ask);
     assert_eq!(ask(&mut duty, &mut ear, now, false, mine(0, None, false)), Turn::Lost);
     assert_eq!(ask(&mut duty, &mut ear, now, false, mine(0, None, false)), Turn::Stays);
-    ear.connected(run(), duty.done());
+    ear.settle(duty.done(), now);
+    ear.connected(run());
     ear.hear(Said::Marker(200), now);
     assert_eq!(ask(&mut duty, &mut ear, now, true, mine(0, None, false)), Turn::Took(Start::After(at(1))));
     owe(&mut duty, &mut ear, now, 0, named(200, run(), 0));
@@ -240,7 +242,7 @@ fn what_another_process_said_is_another_beginning() {
 fn what_a_holder_could_not_keep_it_tells_itself() {
     let (mut duty, now) = (Duty::new(false), Instant::now());
     let mut ear = Ear::new(400);
-    ear.connected(run(), None);
+    ear.connected(run());
     ear.hear(Said::Marker(100), now);
     begin(&mut duty, &mut ear);
     (0..9).for_each(|_| say(&mut ear));

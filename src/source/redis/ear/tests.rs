@@ -13,7 +13,7 @@ fn message(by: Option<&str>, channel: &str, payload: &str) -> Said {
 /// An ear that hears, after marker 100.
 fn hearing() -> Ear {
     let mut ear = Ear::new(usize::MAX);
-    ear.connected(run(), None);
+    ear.connected(run());
     assert_eq!(ear.hear(Said::Marker(100), Instant::now()), News::Begun);
     ear
 }
@@ -33,7 +33,7 @@ fn kept(ear: &Ear) -> Vec<(u64, u64, String)> {
 fn a_name_is_the_marker_and_the_count_since() {
     let mut ear = Ear::new(usize::MAX);
     assert_eq!(hear(&mut ear, message(None, "c", "deaf")), News::Nothing);
-    ear.connected(run(), None);
+    ear.connected(run());
     assert_eq!(hear(&mut ear, message(None, "c", "nameless")), News::Nothing);
     assert_eq!(hear(&mut ear, Said::Marker(7)), News::Begun);
     for payload in ["a", "b"] {
@@ -92,7 +92,8 @@ fn a_new_connection_begins_above_what_was_heard() {
     let mut ear = hearing();
     hear(&mut ear, message(None, "c", "a"));
     ear.disconnected();
-    ear.connected(run(), Some(named(100, run(), 1)));
+    ear.done = Some(named(100, run(), 1));
+    ear.connected(run());
     assert_eq!(ear.marker_floor(), 100);
     assert_eq!(hear(&mut ear, Said::Marker(100)), News::Nothing);
     assert_eq!(hear(&mut ear, Said::Marker(101)), News::Begun);
@@ -104,7 +105,8 @@ fn another_process_begins_anew() {
     let mut ear = hearing();
     let other = Run::new("two");
     ear.disconnected();
-    ear.connected(other, Some(named(100, run(), 1)));
+    ear.done = Some(named(100, run(), 1));
+    ear.connected(other);
     assert_eq!(hear(&mut ear, Said::Marker(3)), News::Begun);
     assert!(ear.proves(named(3, other, 0)) && !ear.proves(named(100, run(), 1)));
 }

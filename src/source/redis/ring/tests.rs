@@ -9,7 +9,9 @@ fn ring(begins: u64, counts: &[u64]) -> Ring {
     let mut ring = Ring::new(usize::MAX);
     ring.begin(Name(1, begins));
     let now = Instant::now();
-    counts.iter().for_each(|count| drop(ring.push(heard(*count, now))));
+    for count in counts {
+        ring.push(heard(*count, now));
+    }
     ring
 }
 
