@@ -17,6 +17,7 @@ mod config;
 mod drain;
 mod endpoints;
 mod engine;
+mod feeds;
 mod harness;
 mod life;
 mod limits;

@@ -28,11 +28,11 @@ struct Scene {
 }
 
 impl Scene {
-    /// `keys`: what this test adds to the file.
+    /// What this test adds to the file: tables, and keys of `[server]`.
     #[track_caller]
-    fn new(program: Program, keys: &str) -> Scene {
+    fn new(program: Program, tables: &str, server: &str) -> Scene {
         let redis = Setup::new().durable().start();
-        let file = file(&redis) + keys;
+        let file = file(&redis).replacen("[server]\n", &format!("[server]\n{server}\n"), 1) + "\n" + tables;
         let instances: Vec<Relay> = (0..2).map(|_| Relay::start(&file)).collect();
         let front = Front::start(program, &instances.iter().collect::<Vec<_>>());
         Scene { front, instances, redis, file }
@@ -111,7 +111,7 @@ fn through_haproxy_every_transport_hears_at_once() {
 
 /// Streams stay open while it is looked for: what waits for more, or for the end, does not come.
 fn every_transport_hears_at_once(program: Program) {
-    let scene = Scene::new(program, "");
+    let scene = Scene::new(program, "", "");
     let mut feeds = Transport::ALL.map(|transport| scene.open(transport, None));
     feeds.iter_mut().for_each(|feed| drop(feed.until_open()));
     let spread = || scene.sessions();
@@ -140,7 +140,7 @@ fn haproxy_holds_nothing_back() {
 /// waits 200 ms for more, unless it is told.)
 fn nothing_is_held_back(program: Program) {
     const ROUNDS: usize = 15;
-    let scene = Scene::new(program, "");
+    let scene = Scene::new(program, "", "");
     let mut feeds = Transport::STREAMING.map(|transport| scene.open(transport, None));
     feeds.iter_mut().for_each(|feed| drop(feed.until_open()));
     let mut times = [const { Vec::new() }; 3];
@@ -173,7 +173,7 @@ fn behind_haproxy_limits_count_the_clients() {
 
 /// Over both instances, and whatever a client says it is.
 fn limits_count_the_clients(program: Program) {
-    let scene = Scene::new(program, "\n[limits]\nconnections_per_ip = 2\n");
+    let scene = Scene::new(program, "[limits]\nconnections_per_ip = 2\n", "");
     let subscribe = |client: u8, claims: u8| {
         let mut http = Http::connect_from(Ipv4Addr::new(127, 0, 0, client), scene.front.address).expect("it listens");
         let claims = format!("203.0.113.{claims}");

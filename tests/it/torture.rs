@@ -4,6 +4,8 @@
 //! `RELAY_TORTURE_SECONDS=600 cargo test --test it torture::` tortures longer; `RELAY_TEST_SEED` begins with the same
 //! random numbers, as far as that goes where so many processes race.
 
+#[cfg(test)]
+mod bad_histories;
 mod faults;
 mod lines;
 mod lives;

@@ -105,9 +105,9 @@ impl Duty {
         self.done.map(paid)
     }
 
-    /// Whether anybody holds it, or held it: from then on nothing is missed silently.
-    pub fn is_known(&self) -> bool {
-        self.known
+    /// Whether somebody said where it began: from there on nothing is missed silently.
+    pub fn has_begun(&self) -> bool {
+        self.known && self.done.is_some() && !self.unsaid
     }
 
     /// It is given back at once: there is nothing that was read and is not appended.
@@ -146,18 +146,19 @@ impl Duty {
         self.forgetful |= went_back || self.known && !lease.known;
         let turn = match lease.mine {
             true if wish.may_take => self.granted(wish, lease),
-            true if wish.resign => {
+            // A lease that nobody ever held, and that is ours unasked or although we give it back: there is no store.
+            true if !lease.known => {
                 self.alone = true;
-                self.refused(now)
+                if wish.resign { self.refused(now) } else { Turn::Stays }
             }
-            // By an answer that was lost, perhaps; what we do not want we give back.
+            // By an answer that was lost; what we do not want we give back.
             true => {
-                self.resigning = !self.alone;
+                self.resigning = true;
                 Turn::Stays
             }
             false => self.seen(lease, now),
         };
-        self.known |= lease.known || lease.mine;
+        self.known |= lease.known || self.fence.is_some();
         self.said = lease.done;
         if self.fence.is_none() {
             self.done = self.newest(lease.done, self.last.is_some());

@@ -91,9 +91,11 @@ impl Ear {
         self.ring.settle(done, now);
     }
 
-    /// It ended.
-    pub fn disconnected(&mut self) {
+    /// It ended. True: something was heard until then.
+    pub fn disconnected(&mut self) -> bool {
+        let heard = self.is_hearing();
         self.hearing = Hearing::Deaf;
+        heard
     }
 
     /// What a marker of ours must exceed.

@@ -68,7 +68,7 @@ impl Holder {
         self.unanswered = turn.is_none();
         if self.unanswered {
             self.duty.unanswered();
-        } else if self.duty.is_known() {
+        } else if self.duty.has_begun() {
             feed.known();
         }
         let ours = self.duty.fence().is_some();

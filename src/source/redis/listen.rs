@@ -48,8 +48,11 @@ pub(super) async fn run(feed: Arc<Feed>) {
     loop {
         let since = Instant::now();
         let Down(why) = connected(&feed).await;
-        feed.ear().disconnected();
+        let heard = feed.ear().disconnected();
         feed.heard.notify_one();
+        if heard {
+            tracing::warn!(source = %feed.label, %why, "a source's connection is lost, or left");
+        }
         feed.troubled(Some(why));
         feed.counters.reconnects();
         if since.elapsed() > Duration::from_secs(5) {
@@ -129,11 +132,11 @@ async fn sharded(wire: &mut Wire, names: impl Iterator<Item = &String>) -> Resul
 /// Publishes markers until one does not come back: why the connection is to be left.
 async fn mark(feed: &Feed) -> &'static str {
     let jitter = MARKED.mul_f64(0.2 * fastrand::f64());
-    let (mut looks, mut published, mut marked) = (0, Instant::now(), None);
+    let (mut looks, mut published, mut marked, mut speaks) = (0, Instant::now(), None, true);
     loop {
         let heard = feed.ear().marked;
         if heard != marked {
-            (marked, looks) = (heard, 0);
+            (marked, looks, speaks) = (heard, 0, true);
         }
         if looks > DEAF {
             return "it is deaf: a marker that was published was not heard";
@@ -146,12 +149,15 @@ async fn mark(feed: &Feed) -> &'static str {
                     looks += 1;
                 }
                 // Whoever cannot speak cannot know whether it hears: it waits.
-                Err(Down(why)) => feed.troubled(Some(why)),
+                Err(Down(why)) => {
+                    speaks = false;
+                    feed.troubled(Some(why));
+                }
             }
         } else if looks > 0 {
             looks += 1;
         }
-        if looks == 0 && feed.ear().is_hearing() {
+        if speaks && looks == 0 && feed.ear().is_hearing() {
             feed.troubled(None);
         }
         tokio::time::sleep(LOOK).await;

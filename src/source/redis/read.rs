@@ -81,12 +81,14 @@ impl<'f> Reader<'f> {
 
     async fn read(&mut self) {
         loop {
+            if self.holder.duty.fence().is_none() {
+                self.tail = None;
+                self.probe().await;
+            }
             if self.holder.until_asking().is_none() {
                 self.ask().await;
             }
             if self.holder.duty.fence().is_none() {
-                self.tail = None;
-                self.probe().await;
                 tokio::time::sleep(self.holder.until_asking().unwrap_or_default()).await;
                 continue;
             }
@@ -114,13 +116,13 @@ impl<'f> Reader<'f> {
 
     /// A holder that has no place yet: where the stream ends now.
     async fn begin(&mut self) -> Result<(), Down> {
-        let end = self.look(Name(u64::MAX, 0)).await?.and_then(|look| look.info.last);
-        let end = end.unwrap_or(Name(0, 0));
-        if self.gap && !self.holder.tell_gap(Some(end)).await {
+        let info = self.look(Name(u64::MAX, 0)).await?.map(|look| look.info).unwrap_or_default();
+        let tail = Tail::end(&info);
+        if self.gap && !self.holder.tell_gap(Some(tail.at())).await {
             return Ok(());
         }
-        self.holder.duty.appended(end);
-        self.tail = Some(Tail::after(end));
+        self.holder.duty.appended(tail.at());
+        self.tail = Some(tail);
         // What is said from now on must not be taken for the past by a successor.
         self.ask().await;
         Ok(())

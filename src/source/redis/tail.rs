@@ -46,7 +46,15 @@ pub struct Tail {
 impl Tail {
     /// Read up to here, by whomever.
     pub fn after(at: Name) -> Tail {
-        Tail { at, added: None, deleted: None, behind: false }
+        // Before all ids there is nothing, which is as good as having read it.
+        let added = (at == Name(0, 0)).then_some(0);
+        Tail { at, added, deleted: None, behind: false }
+    }
+
+    /// Where it ends now; what is there already is the past.
+    pub fn end(info: &Info) -> Tail {
+        let ended = info.last.map(|at| Tail { at, added: info.added, deleted: info.deleted, behind: false });
+        ended.unwrap_or_else(|| Tail::after(Name(0, 0)))
     }
 
     /// Up to which entry.

@@ -1,4 +1,5 @@
-//! One instance is killed, then the other, while events are published: sessions go on at the one that is left.
+//! One instance is killed and comes back, then the other is told to stop, while events are published: sessions go on at
+//! the one that is left.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -52,7 +53,7 @@ impl Drop for Stop<'_> {
 struct Heard(Vec<AtomicUsize>);
 
 fn sessions_go_on_at_the_instance_that_is_left(program: Program) {
-    let mut scene = Scene::new(program, "");
+    let mut scene = Scene::new(program, "", "drain = \"1s\"");
     let transports = Transport::ALL.into_iter().cycle().take(SESSIONS);
     let subscribers: Vec<Subscriber> = transports.map(|transport| Subscriber::new(&scene, transport)).collect();
     let (stop, heard) = (AtomicBool::new(false), Heard((0..SESSIONS).map(|_| AtomicUsize::new(0)).collect()));
@@ -62,13 +63,14 @@ fn sessions_go_on_at_the_instance_that_is_left(program: Program) {
         let stopping = Stop(&stop);
         let live = |(one, heard): (Subscriber, _)| scope.spawn(move || one.live(address, heard));
         let living: Vec<_> = subscribers.into_iter().zip(&heard.0).map(live).collect();
-        for number in [0, 1] {
-            heard.more();
-            let (public, admin) = scene.kill(number);
-            heard.more();
-            let again = scene.file.replacen("127.0.0.1:0", &public.to_string(), 1);
-            scene.instances[number] = Relay::start(&again.replacen("127.0.0.1:0", &admin.to_string(), 1));
-        }
+        heard.more();
+        let addresses = scene.end(0, Signal::KILL);
+        heard.more();
+        scene.start_again(0, addresses);
+        heard.more();
+        let addresses = scene.end(1, Signal::TERM);
+        heard.more();
+        scene.start_again(1, addresses);
         heard.more();
         drop(stopping);
         let published = publishing.join().expect("no panic");
@@ -84,13 +86,23 @@ fn sessions_go_on_at_the_instance_that_is_left(program: Program) {
 }
 
 impl Scene {
-    /// Ends an instance without a word (SIGKILL); where it was.
-    fn kill(&mut self, number: usize) -> (SocketAddr, SocketAddr) {
+    /// Ends an instance; where it was.
+    fn end(&mut self, number: usize, signal: Signal) -> (SocketAddr, SocketAddr) {
         let instance = &mut self.instances[number];
         let addresses = (instance.public(), instance.admin());
-        instance.signal(Signal::KILL);
+        instance.signal(signal);
         instance.wait_for_exit();
         addresses
+    }
+
+    /// Starts it where it was, and waits until it hears what applications publish: before that it cannot prove that
+    /// nothing of it is missing, and would tell a gap if it had to go on for the other.
+    fn start_again(&mut self, number: usize, (public, admin): (SocketAddr, SocketAddr)) {
+        let file = self.file.replacen("127.0.0.1:0", &public.to_string(), 1);
+        let relay = Relay::start(&file.replacen("127.0.0.1:0", &admin.to_string(), 1));
+        let hears = || relay.metric("relay_source_up{source=\"orders.*\"}") == 1.0;
+        until(hears, || format!("it does not hear its source:\n{}", relay.log()));
+        self.instances[number] = relay;
     }
 }
 
@@ -136,12 +148,13 @@ impl Subscriber {
 
     /// Reads, and comes again whenever it is cut, until it has heard the last event.
     fn live(mut self, front: SocketAddr, heard: &AtomicUsize) -> Subscriber {
-        let deadline = soon() + PATIENCE;
+        // Longer than whatever the test waits for; and it ends, also when the last event never comes.
+        let deadline = soon() + 5 * PATIENCE;
         loop {
             let feed = Feed::connect(front, "/events", self.transport, "", Some(&self.cursor));
             if let Ok(Ok(mut feed)) = feed {
                 self.connections += 1;
-                if self.read(&mut feed, heard) {
+                if self.read(&mut feed, heard, deadline) {
                     return self;
                 }
             }
@@ -151,8 +164,8 @@ impl Subscriber {
     }
 
     /// Until it is cut, or has heard the last event.
-    fn read(&mut self, feed: &mut Feed, heard: &AtomicUsize) -> bool {
-        while let Ok(item) = feed.next(soon()) {
+    fn read(&mut self, feed: &mut Feed, heard: &AtomicUsize, deadline: Instant) -> bool {
+        while let Ok(item) = feed.next(deadline) {
             self.cursor = item.cursor().unwrap_or(&self.cursor).to_owned();
             let last = matches!(&item, Item::Event { topic, .. } if topic == LAST);
             heard.fetch_add(usize::from(matches!(item, Item::Event { .. })), Ordering::AcqRel);

@@ -34,6 +34,8 @@ struct State {
     refuses: bool,
     listens: bool,
     stalled: bool,
+    /// Nothing goes through those that came up to this one.
+    deaf: u64,
     ended: bool,
     swallow: Swallow,
     /// Both ends of each connection that stands.
@@ -65,6 +67,7 @@ impl Proxy {
             refuses: false,
             listens: true,
             stalled: false,
+            deaf: 0,
             ended: false,
             swallow: Swallow::default(),
             connections: BTreeMap::new(),
@@ -115,6 +118,12 @@ impl Proxy {
     /// Nothing goes through in either direction; connections stay.
     pub fn stall(&self) {
         self.shared.lock().stalled = true;
+    }
+
+    /// Nothing goes through the connections that stand now, ever again; they stay, and new ones work.
+    pub fn deafen(&self) {
+        let mut state = self.shared.lock();
+        state.deaf = state.accepted;
     }
 
     /// What waited goes through, and everything after it.
@@ -299,8 +308,9 @@ impl Pump {
     fn passes(&self, bytes: &[u8], swallows: &Mutex<bool>) -> bool {
         let stands = |state: &State| state.connections.contains_key(&self.number);
         let state = self.shared.lock();
+        let stalled = |state: &State| state.stalled || self.number <= state.deaf;
         let mut state =
-            self.shared.changed.wait_while(state, |state| state.stalled && stands(state)).expect("not poisoned");
+            self.shared.changed.wait_while(state, |state| stalled(state) && stands(state)).expect("not poisoned");
         if !stands(&state) {
             return false;
         }

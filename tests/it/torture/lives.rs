@@ -11,6 +11,9 @@ pub type Mark = (Epoch, u64);
 /// Above all positions of a test.
 const LIFE: u64 = 1 << 40;
 
+/// A life may begin with gaps: each instance that knew more tells it.
+const GAPS: u64 = 12;
+
 /// The epochs of a partition in their order, each with the first position that was given in it.
 #[derive(Debug, Default)]
 pub struct Lives {
@@ -88,9 +91,21 @@ impl Lives {
         gave.unwrap_or(0) as u64 * LIFE + position
     }
 
-    /// The number behind everything that earlier lives ever gave, also what was lost, and of this one up to here.
+    /// Where a gap that tells of a lost tail ends: behind everything that earlier lives ever gave, and before all that came
+    /// after it. Which life it belongs to is seen from where that begins; who catches up in a later one names that.
     pub fn number_behind(&self, (epoch, position): Mark) -> u64 {
-        self.index(epoch) as u64 * LIFE + position
+        let first = |life: &usize| self.first.get(&self.order[*life]).copied();
+        // From the last to the first, without those of which nothing is left.
+        let mut left: Vec<(usize, u64)> = Vec::new();
+        for (life, first) in (0..=self.index(epoch)).rev().filter_map(|life| Some((life, first(&life)?))) {
+            if left.last().is_none_or(|(_, later)| first < *later) {
+                left.push((life, first));
+            }
+        }
+        let begins_there = left.iter().rev().find(|(_, first)| (position + 1..=position + GAPS).contains(first));
+        let is_there = || left.iter().find(|(_, first)| *first <= position);
+        let life = begins_there.or_else(is_there).map_or(0, |(life, _)| *life);
+        life as u64 * LIFE + position
     }
 
     /// Whether a later life gave this position to something else.
@@ -139,8 +154,28 @@ mod tests {
         assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
         let lost = [(A, 8), (A, 9), (A, 10), (B, 9), (B, 12)].map(|mark| lives.is_lost(mark));
         assert_eq!(lost, [false, true, true, false, false]);
+        assert_eq!((lives.number_behind((B, 8)), lives.number_behind((B, 10))), (LIFE + 8, LIFE + 10));
         assert!(lives.number_behind((B, 8)) > lives.number((A, 10)));
         assert!(lives.number_behind((B, 8)) < lives.number((B, 9)));
+    }
+
+    #[test]
+    fn who_comes_late_is_told_of_a_lost_tail_in_the_numbering_of_a_later_life() {
+        let mut seen = Seen::default();
+        seen.entries([(A, 1), (A, 100), (B, 96), (B, 200), (C, 105)]);
+        let lives = seen.in_order().expect("an order");
+        assert_eq!(lives.number_behind((C, 95)), LIFE + 95);
+        assert!((lives.number((A, 100))..lives.number((B, 96))).contains(&lives.number_behind((C, 95))));
+        assert_eq!(lives.number_behind((C, 104)), 2 * LIFE + 104);
+        assert_eq!(lives.number_behind((C, 110)), 2 * LIFE + 110);
+    }
+
+    #[test]
+    fn a_life_of_which_nothing_is_left_is_passed_over() {
+        let mut seen = Seen::default();
+        seen.entries([(A, 1), (A, 100), (B, 96), (B, 99), (C, 90)]);
+        let lives = seen.in_order().expect("an order");
+        assert_eq!(lives.number_behind((C, 89)), 2 * LIFE + 89);
     }
 
     #[test]

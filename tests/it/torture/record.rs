@@ -81,17 +81,6 @@ impl Told {
         }
     }
 
-    /// The place that it takes in the log, if it takes one: an event, or a gap that somebody appended, which every
-    /// session is told in its turn.
-    pub fn entry(&self) -> Option<Mark> {
-        match *self {
-            Told::Event { mark, .. } => Some(mark),
-            Told::Gap { reason: Reason::Source, to, .. } => Some(to),
-            Told::Gap { reason: Reason::Epoch, from: Some(from), to, .. } => (from.0 == to.0).then_some(to),
-            Told::Gap { .. } | Told::Upto { .. } => None,
-        }
-    }
-
     pub fn mark(&self) -> Mark {
         match self {
             Told::Event { mark, .. } | Told::Upto { mark, .. } | Told::Gap { to: mark, .. } => *mark,

@@ -111,8 +111,10 @@ impl Log {
         let mut entries: HashMap<Mark, (usize, Option<Payload>)> = HashMap::new();
         for record in records {
             let told = || record.told.iter().filter(|told| told.partition() == partition);
-            seen.entries(told().filter_map(Told::entry));
-            let of_cursors = told().filter(|told| !matches!(told, Told::Event { .. })).map(|told| told.mark().0);
+            // An event's id says who gave its position; a cursor may name it in the numbering of a later life.
+            let is_event = |told: &&Told| matches!(told, Told::Event { .. });
+            seen.entries(told().filter(is_event).map(Told::mark));
+            let of_cursors = told().filter(|told| !is_event(told)).map(|told| told.mark().0);
             seen.cursors(record.began[partition].map(|mark| mark.0).into_iter().chain(of_cursors));
             for told in told() {
                 if let Told::Gap { reason: Reason::Epoch, from: Some(from), to, .. } = told {
@@ -145,26 +147,31 @@ impl Log {
 
     /// By positions: everything in its turn, and nothing missing but what is told.
     fn check(&self, record: &Record, partition: usize, told: &[&Told]) -> Result<(), String> {
-        let mine = self.events.iter().filter(|(_, topic)| record.topics.contains(topic));
+        // It went when it had heard the last of all, which may be said once more; up to there nothing may be missing.
+        let heard = told.iter().filter(|told| matches!(told, Told::Event { .. }));
+        let went = heard.map(|told| self.lives.number(told.mark())).max().unwrap_or(u64::MAX);
+        let mine = self.events.iter().filter(|(number, topic)| record.topics.contains(topic) && *number <= went);
         let positions: Vec<u64> = mine.map(|(number, _)| *number).collect();
         let began = record.began[partition].ok_or("it never stood whole")?;
         let expected = Expected { positions: &positions, began_after: self.lives.number(began), head: u64::MAX };
         // Behind a lost tail the same mark means less to who comes from elsewhere than to who was led there by a gap.
-        let mut led: Option<(Mark, u64)> = None;
+        let mut led: Option<Mark> = None;
         let number = |told: &&Told| {
             let here = led;
             let number_of = |mark: Mark| match here {
-                Some((there, number)) if there == mark => number,
+                Some(there) if there.0 == mark.0 && there.1 <= mark.1 => self.lives.number_behind(mark),
                 _ => self.lives.number(mark),
             };
             match **told {
                 Told::Event { mark, .. } => checker::Told::Event(self.lives.number(mark)),
                 Told::Upto { mark, .. } => checker::Told::Upto(number_of(mark)),
                 Told::Gap { reason, from, to, missed, .. } => {
-                    let lost_tail = reason == Reason::Epoch;
-                    let end = if lost_tail { self.lives.number_behind(to) } else { self.lives.number(to) };
-                    led = Some((to, end));
-                    checker::Told::Gap { from: from.map(number_of), to: end, missed }
+                    let from = from.map(number_of);
+                    if reason == Reason::Epoch {
+                        led = Some(to);
+                        return checker::Told::Gap { from, to: self.lives.number_behind(to), missed };
+                    }
+                    checker::Told::Gap { from, to: number_of(to), missed }
                 }
             }
         };
@@ -233,159 +240,4 @@ fn by_payload(published: &Published) -> HashMap<(usize, Payload), usize> {
 
 fn partition_of(topic: usize) -> usize {
     usize::from(TOPICS[topic].contains("two"))
-}
-
-#[cfg(test)]
-mod tests {
-    use relay::event::Epoch;
-
-    use super::*;
-
-    const A: Epoch = Epoch(1);
-    const B: Epoch = Epoch(2);
-    /// `one/0`, published by webhooks.
-    const HOOK: usize = 0;
-    /// `raw.one`.
-    const CHANNEL: usize = RAW;
-
-    /// Of stream one. The payloads of the webhook are 1 to 4, those of the channel 11 to 13.
-    fn published() -> Published {
-        let line = |payloads: std::ops::RangeInclusive<Payload>| {
-            let mut line = Line::default();
-            payloads.for_each(|payload| line.push(payload, true));
-            line
-        };
-        let ids = [1, 3, 5, 7].map(|position| (format!("one-1-{position}"), HOOK));
-        Published { lines: vec![(HOOK, line(1..=4)), (CHANNEL, line(11..=13))], acknowledged: vec![ids.to_vec()] }
-    }
-
-    fn event(epoch: Epoch, position: u64, topic: usize, payload: Payload) -> Told {
-        Told::Event { partition: 0, mark: (epoch, position), topic, payload }
-    }
-
-    fn gap(reason: Reason, from: Mark, to: Mark) -> Told {
-        Told::Gap { partition: 0, reason, from: Some(from), to, missed: None }
-    }
-
-    fn upto(position: u64) -> Told {
-        Told::Upto { partition: 0, mark: (A, position) }
-    }
-
-    /// Hooks at 1, 3, 5, 7, the channel at 2, 6, 8.
-    fn clean() -> Vec<Told> {
-        let places = [(1, HOOK, 1), (2, CHANNEL, 11), (3, HOOK, 2), (5, HOOK, 3), (6, CHANNEL, 12), (7, HOOK, 4)];
-        let mut all: Vec<Told> =
-            places.iter().map(|(position, topic, payload)| event(A, *position, *topic, *payload)).collect();
-        all.push(event(A, 8, CHANNEL, 13));
-        all.insert(3, upto(4));
-        all
-    }
-
-    /// What one session was told, beside another that was told all.
-    fn verdict(told: Vec<Told>, excuses: &[Reason]) -> Verdict {
-        let record = |told| {
-            let mut record = Record::of(vec![HOOK, CHANNEL]);
-            record.began = [Some((A, 0)), Some((A, 0))];
-            record.told = told;
-            record
-        };
-        judge(&[record(clean()), record(told)], &published(), excuses)
-    }
-
-    #[test]
-    fn a_clean_history_is_clean() {
-        let verdict = verdict(clean(), &[]);
-        assert!(verdict.faults.is_empty(), "{:?}", verdict.faults);
-        let Verdict { events, deliveries, losses, duplicates, lives, .. } = verdict;
-        assert_eq!((events, deliveries, losses, duplicates, lives), (7, 14, 0, 0, 2));
-    }
-
-    #[test]
-    fn each_loss_duplicate_and_swap_is_found() {
-        let events: Vec<usize> = (0..8).filter(|index| *index != 3).collect();
-        for &index in &events {
-            let mut lost = clean();
-            lost.remove(index);
-            let found = verdict(lost, &[]);
-            assert!(found.losses == 1 && found.faults.len() >= 2, "without {index}: {found}");
-            let mut doubled = clean();
-            doubled.insert(index, doubled[index].clone());
-            let found = verdict(doubled, &[]);
-            assert!(found.duplicates == 1 && !found.faults.is_empty(), "{index} twice: {found}");
-        }
-        for pair in events.windows(2) {
-            let mut swapped = clean();
-            swapped.swap(pair[0], pair[1]);
-            assert!(!verdict(swapped, &[]).faults.is_empty(), "{pair:?} swapped");
-        }
-    }
-
-    #[test]
-    fn what_is_appended_twice_is_found_by_who_hears_both() {
-        let mut twice = clean();
-        twice.push(event(A, 9, HOOK, 4));
-        let found = verdict(twice, &[]);
-        // And the other session lacks an event of the log.
-        assert!(found.duplicates == 1 && found.faults.len() == 2, "{:?}", found.faults);
-    }
-
-    #[test]
-    fn a_gap_of_a_source_excuses_what_came_from_there_and_only_in_its_place() {
-        let without = |payload: Payload, place: usize| {
-            let mut told = clean();
-            told.retain(|told| !matches!(told, Told::Event { payload: of, .. } if *of == payload));
-            told.insert(place, gap(Reason::Source, (A, 8), (A, 9)));
-            told
-        };
-        // Nobody heard 13, so it is not in the log at all.
-        let everybody = |told: Vec<Told>, excuses: &[Reason]| {
-            let mut record = Record::of(vec![HOOK, CHANNEL]);
-            record.began = [Some((A, 0)), Some((A, 0))];
-            record.told = told;
-            judge(&[record], &published(), excuses)
-        };
-        assert!(everybody(without(13, 7), &[Reason::Source]).faults.is_empty());
-        assert!(!everybody(without(13, 7), &[]).faults.is_empty(), "not where nothing excuses it");
-        assert!(!everybody(without(4, 7), &[Reason::Source]).faults.is_empty(), "not what webhooks lost");
-        assert!(!everybody(without(12, 7), &[Reason::Source]).faults.is_empty(), "not elsewhere");
-    }
-
-    #[test]
-    fn a_lost_tail_is_excused_by_a_gap_and_nothing_else() {
-        // Redis lost 7 and 8; then 7 was published anew by the channel, which its publisher knows nothing of.
-        let common = || clean().into_iter().take(6);
-        let anew = event(B, 7, CHANNEL, 13);
-        let lost_tail = gap(Reason::Epoch, (A, 6), (B, 6));
-        let mut published = published();
-        published.lines[1].1.push(13, true);
-        let verdict = |second: Vec<Told>| {
-            let record = |told| {
-                let mut record = Record::of(vec![HOOK, CHANNEL]);
-                record.began = [Some((A, 0)), Some((A, 0))];
-                record.told = told;
-                record
-            };
-            let mut first = clean();
-            first.extend([gap(Reason::Epoch, (A, 8), (B, 6)), anew.clone()]);
-            judge(&[record(first), record(second)], &published, &[Reason::Epoch])
-        };
-        let told = verdict(common().chain([lost_tail, anew.clone()]).collect());
-        assert!(told.faults.is_empty() && told.lives == 3 && told.forgotten == 2, "{:?}", told.faults);
-        let silent = verdict(common().chain([anew.clone()]).collect());
-        assert!(silent.losses > 0 && silent.faults.len() > 1, "{:?}", silent.faults);
-    }
-
-    #[test]
-    fn a_gap_may_follow_where_another_led_to() {
-        let led = [gap(Reason::Epoch, (A, 8), (B, 6)), gap(Reason::Epoch, (B, 6), (B, 7))];
-        let found = verdict(clean().into_iter().chain(led).collect(), &[Reason::Epoch]);
-        assert!(found.faults.is_empty() && found.losses == 0, "{:?}", found.faults);
-    }
-
-    #[test]
-    fn two_events_in_one_place_are_found() {
-        let mut told = clean();
-        told[0] = event(A, 1, HOOK, 2);
-        assert!(verdict(told, &[]).faults.iter().any(|fault| fault.starts_with("two events in one place")));
-    }
 }

@@ -125,17 +125,15 @@ fn who_can_prove_takes_a_free_lease_at_once() {
 #[test]
 fn who_cannot_waits_until_it_was_free_for_a_while_and_tells_a_gap() {
     let (mut duty, mut ear, now) = (Duty::new(false), ear(3), Instant::now());
-    let old = Some(named(50, run(), 7));
+    let last = named(50, run(), 7);
+    let old = Some(last);
     ask(&mut duty, &mut ear, now, true, held(1, old));
     ask(&mut duty, &mut ear, now, false, free(1, old));
     ask(&mut duty, &mut ear, now + SECOND, false, free(1, old));
     duty.unanswered();
     ask(&mut duty, &mut ear, now + SECOND * 2, false, free(1, old));
     ask(&mut duty, &mut ear, now + SECOND * 3, false, free(1, old));
-    assert_eq!(
-        ask(&mut duty, &mut ear, now + SECOND * 4, true, mine(2, old, true)),
-        Turn::Took(Start::After(old.unwrap()))
-    );
+    assert_eq!(ask(&mut duty, &mut ear, now + SECOND * 4, true, mine(2, old, true)), Turn::Took(Start::After(last)));
     owe(&mut duty, &mut ear, now + SECOND * 4, 2, at(0));
     assert_eq!(work(&mut duty, &ear), Doing::Append(1, 3));
 }
@@ -179,6 +177,13 @@ fn alone_it_needs_no_grace() {
     ear.hear(Said::Marker(200), now);
     assert_eq!(ask(&mut duty, &mut ear, now, true, mine(0, None, false)), Turn::Took(Start::After(at(1))));
     owe(&mut duty, &mut ear, now, 0, named(200, run(), 0));
+}
+
+#[test]
+fn alone_it_begins_as_soon_as_it_hears() {
+    let (mut duty, mut deaf, mut ear, now) = (Duty::new(false), Ear::new(9), ear(0), Instant::now());
+    assert_eq!(ask(&mut duty, &mut deaf, now, false, mine(0, None, false)), Turn::Stays);
+    assert_eq!(ask(&mut duty, &mut ear, now, true, mine(0, None, false)), Turn::Took(Start::Afresh { gap: false }));
 }
 
 #[test]

@@ -102,6 +102,22 @@ fn what_was_trimmed_after_it_was_read_is_no_loss() {
 }
 
 #[test]
+fn who_begins_at_the_end_knows_that_nothing_was_there_before() {
+    let mut stream = stream(1..=5);
+    stream.delete(id(5));
+    let mut tail = Tail::end(&stream.info());
+    assert_eq!(tail.at(), id(5));
+    stream.add(6);
+    stream.trim(1);
+    assert_eq!(stream.look(&mut tail, 9), [Entry(6)]);
+    let (mut new, mut tail) = (Stream::default(), Tail::end(&Info::default()));
+    (1..=3).for_each(|at| new.add(at));
+    assert_eq!(new.look(&mut tail.clone(), 9), [Entry(1), Entry(2), Entry(3)]);
+    new.trim(1);
+    assert_eq!(new.look(&mut tail, 9), [Gap, Entry(3)]);
+}
+
+#[test]
 fn what_was_trimmed_unread_is_a_gap_and_so_is_what_may_have_been() {
     let mut stream = stream(1..=5);
     stream.trim(2);
