@@ -91,6 +91,7 @@ pub struct EndpointCounters {
 #[allow(missing_docs)]
 pub struct Observed<'a> {
     pub now: Time,
+    pub ready: bool,
     pub limits: Counts,
     /// None if this instance is alone.
     pub shares: Option<Counted>,
@@ -244,6 +245,7 @@ impl Metrics {
         write_limits(&observed.limits, &mut out);
         write_shares(&observed.shares.unwrap_or_default(), &mut out);
         write_streams(observed.streams, &mut out);
+        out.single("relay_ready", Kind::Gauge, "What /readyz says.", u64::from(observed.ready));
         self.write_process(&mut out);
         out.finish()
     }

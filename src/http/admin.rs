@@ -28,12 +28,7 @@ pub fn routes(site: Arc<Site>) -> impl Filter<Extract = (Reply,), Error = Infall
 }
 
 fn ready(site: &Site) -> Reply {
-    let mut reasons = Vec::new();
-    if site.is_draining() {
-        reasons.push("draining".to_owned());
-    }
-    reasons.extend(site.streams.troubles());
-    reasons.extend(site.feeds.troubles());
+    let reasons = site.troubles();
     let status = if reasons.is_empty() { 200 } else { 503 };
     answer::json(status, json!({"ready": reasons.is_empty(), "reasons": reasons}).to_string().into_bytes())
 }

@@ -72,10 +72,17 @@ impl Site {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Why this instance is not ready.
+    pub fn troubles(&self) -> Vec<String> {
+        let draining = self.is_draining().then(|| "draining".to_owned());
+        draining.into_iter().chain(self.streams.troubles()).chain(self.feeds.troubles()).collect()
+    }
+
     /// What metrics and stats show beside their own counts.
     pub fn observe<T>(&self, show: impl FnOnce(&Observed<'_>) -> T) -> T {
         let (limits, streams): (Counts, Vec<StreamStats>) = (self.limits.counts(), self.streams.stats());
         let shares = self.shares.as_ref().map(Shares::counted);
-        show(&Observed { now: crate::event::Time::now(), limits, shares, streams: &streams })
+        let ready = self.troubles().is_empty();
+        show(&Observed { now: crate::event::Time::now(), ready, limits, shares, streams: &streams })
     }
 }

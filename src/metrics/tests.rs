@@ -11,7 +11,7 @@ type Series = (String, Vec<(String, String)>);
 fn observed(streams: &[StreamStats]) -> Observed<'_> {
     let limits = Counts { sockets: 5, sessions: 4, addresses: 3, remembered: 2 };
     let shares = Some(Counted { instances: 3, admitted: 20, refused: 4, unasked: 2 });
-    Observed { now: Time(1_700_000_093_999), limits, shares, streams }
+    Observed { now: Time(1_700_000_093_999), ready: true, limits, shares, streams }
 }
 
 fn stream(name: &str) -> StreamStats {

@@ -17,6 +17,7 @@ use super::feed::Feed;
 use super::name::Run;
 use super::{Reads, is_glob};
 use crate::link::{Backoff, Down, Script, Wire};
+use crate::metrics::SourceCounters;
 
 /// Somebody publishes a marker when none was heard for so long; with many instances still about one a second.
 const MARKED: Duration = Duration::from_millis(1000);
@@ -54,7 +55,6 @@ pub(super) async fn run(feed: Arc<Feed>) {
             tracing::warn!(source = %feed.label, %why, "a source's connection is lost, or left");
         }
         feed.troubled(Some(why));
-        feed.counters.reconnects();
         if since.elapsed() > Duration::from_secs(5) {
             backoff.reset();
         }
@@ -76,6 +76,7 @@ async fn connected(feed: &Arc<Feed>) -> Down {
         Err(down) => return down,
     };
     feed.ear().connected(Run::new(&wire.run_id));
+    let _counted = Counted(&feed.counters);
     if let Err(down) = subscribe(feed, &mut wire).await {
         return down;
     }
@@ -92,6 +93,15 @@ struct Current(Arc<AtomicBool>);
 impl Drop for Current {
     fn drop(&mut self) {
         self.0.store(false, Relaxed);
+    }
+}
+
+/// A connection that was there is counted when it is gone.
+struct Counted<'f>(&'f SourceCounters);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.reconnects();
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::client::feed::{Feed, Item, Transport};
 use crate::harness::{Relay, Signal, until};
-use crate::redis::{Proxy, Redis};
+use crate::redis::{Proxy, Redis, Setup};
 
 /// Its connection is killed, and something is said before it is back.
 fn a_lost_connection_is_a_gap(redis: &Redis, toml: &str) {
@@ -116,6 +116,47 @@ fn a_connection_that_is_deaf_is_left() {
     until(|| counted(&relay, "gaps_total", "numbers") == 1.0, || relay.log());
     say(&mut talk, "numbers", 4..=6);
     assert_eq!(told(&mut feed, 6), [None, Some(4), Some(5), Some(6)]);
+}
+
+#[test]
+fn who_reads_too_slowly_for_redis_is_told_a_gap() {
+    let store = Redis::start();
+    let application = Setup::new().line("client-output-buffer-limit pubsub 256kb 0 0").start();
+    let relay = start(&in_redis(&store.url(), &format!("{NUMBERS}url = \"{}\"\n", application.url())));
+    let mut feed = listen(&relay);
+    let mut talk = application.talk();
+    say(&mut talk, "numbers", 1..=3);
+    hears(&mut feed, 1..=3);
+    relay.signal(Signal::STOP);
+    let large = format!("\"{}\"", "x".repeat(100_000));
+    until(|| talk.publish("numbers", &large) == 0, || "Redis keeps the connection".to_owned());
+    relay.signal(Signal::CONT);
+    until(|| counted(&relay, "gaps_total", "numbers") == 1.0, || relay.log());
+    say(&mut talk, "numbers", 4..=5);
+    let mut rest = Vec::new();
+    while rest.last() != Some(&Some(5)) {
+        match feed.expect() {
+            Item::Event { data, .. } => rest.push(data.as_u64()),
+            Item::Gap { .. } => rest.push(Some(0)),
+            other => panic!("{other:?}"),
+        }
+    }
+    // What the sockets still held, then the gap.
+    let heard = rest.iter().take_while(|item| item.is_none()).count();
+    assert_eq!(rest[heard..], [Some(0), Some(4), Some(5)]);
+}
+
+#[test]
+fn a_redis_without_memory_is_heard_all_the_same() {
+    let (store, application) = (Redis::start(), Redis::start());
+    let relay = start(&in_redis(&store.url(), &format!("{NUMBERS}url = \"{}\"\n", application.url())));
+    application.config_set("maxmemory", "1");
+    let (mut feed, mut markers, mut talk) = (listen(&relay), application.talk(), application.talk());
+    markers.call(&["PSUBSCRIBE", "relay:*"]);
+    (0..3).for_each(|_| drop(markers.reply().expect("a marker")));
+    say(&mut talk, "numbers", 1..=3);
+    hears(&mut feed, 1..=3);
+    wait_ready(&relay);
 }
 
 #[test]

@@ -91,20 +91,24 @@ impl Lives {
         gave.unwrap_or(0) as u64 * LIFE + position
     }
 
-    /// Where a gap that tells of a lost tail ends: behind everything that earlier lives ever gave, and before all that came
-    /// after it. Which life it belongs to is seen from where that begins; who catches up in a later one names that.
-    pub fn number_behind(&self, (epoch, position): Mark) -> u64 {
-        let first = |life: &usize| self.first.get(&self.order[*life]).copied();
+    /// Where a gap that tells of a lost tail ends: behind everything that the life it begins in ever gave, and before all
+    /// that came after it. Which life that is can be seen from where lives begin; the cursor may be in the numbering of a
+    /// later one.
+    pub fn number_behind(&self, from: Option<(u64, Epoch)>, (epoch, position): Mark) -> u64 {
+        // Who is told in the same numbering reads what somebody wrote there; else the life where it was is over.
+        let least = from.map_or(0, |(number, of)| (number / LIFE) as usize + usize::from(of != epoch));
+        let last = self.index(epoch);
+        let first = |life: usize| Some((life, *self.first.get(&self.order[life])?));
         // From the last to the first, without those of which nothing is left.
         let mut left: Vec<(usize, u64)> = Vec::new();
-        for (life, first) in (0..=self.index(epoch)).rev().filter_map(|life| Some((life, first(&life)?))) {
+        for (life, first) in (least..=last).rev().filter_map(first) {
             if left.last().is_none_or(|(_, later)| first < *later) {
                 left.push((life, first));
             }
         }
         let begins_there = left.iter().rev().find(|(_, first)| (position + 1..=position + GAPS).contains(first));
         let is_there = || left.iter().find(|(_, first)| *first <= position);
-        let life = begins_there.or_else(is_there).map_or(0, |(life, _)| *life);
+        let life = begins_there.or_else(is_there).map_or(last.max(least), |(life, _)| *life);
         life as u64 * LIFE + position
     }
 
@@ -154,9 +158,9 @@ mod tests {
         assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
         let lost = [(A, 8), (A, 9), (A, 10), (B, 9), (B, 12)].map(|mark| lives.is_lost(mark));
         assert_eq!(lost, [false, true, true, false, false]);
-        assert_eq!((lives.number_behind((B, 8)), lives.number_behind((B, 10))), (LIFE + 8, LIFE + 10));
-        assert!(lives.number_behind((B, 8)) > lives.number((A, 10)));
-        assert!(lives.number_behind((B, 8)) < lives.number((B, 9)));
+        let behind = lives.number_behind(Some((10, A)), (B, 8));
+        assert!(lives.number((A, 10)) < behind && behind < lives.number((B, 9)));
+        assert_eq!(lives.number_behind(Some((behind, B)), (B, 10)), lives.number((B, 10)));
     }
 
     #[test]
@@ -164,10 +168,10 @@ mod tests {
         let mut seen = Seen::default();
         seen.entries([(A, 1), (A, 100), (B, 96), (B, 200), (C, 105)]);
         let lives = seen.in_order().expect("an order");
-        assert_eq!(lives.number_behind((C, 95)), LIFE + 95);
-        assert!((lives.number((A, 100))..lives.number((B, 96))).contains(&lives.number_behind((C, 95))));
-        assert_eq!(lives.number_behind((C, 104)), 2 * LIFE + 104);
-        assert_eq!(lives.number_behind((C, 110)), 2 * LIFE + 110);
+        assert_eq!(lives.number_behind(Some((100, A)), (C, 95)), LIFE + 95);
+        let in_b = lives.number((B, 200));
+        assert_eq!(lives.number_behind(Some((in_b, B)), (C, 104)), 2 * LIFE + 104);
+        assert_eq!(lives.number_behind(Some((in_b, C)), (C, 110)), 2 * LIFE + 110);
     }
 
     #[test]
@@ -175,7 +179,13 @@ mod tests {
         let mut seen = Seen::default();
         seen.entries([(A, 1), (A, 100), (B, 96), (B, 99), (C, 90)]);
         let lives = seen.in_order().expect("an order");
-        assert_eq!(lives.number_behind((C, 89)), 2 * LIFE + 89);
+        assert_eq!(lives.number_behind(Some((92, A)), (C, 89)), 2 * LIFE + 89);
+        // The gaps of three instances came first.
+        let mut seen = Seen::default();
+        seen.entries([(A, 1), (A, 37), (B, 4)]);
+        let lives = seen.in_order().expect("an order");
+        assert_eq!(lives.number_behind(Some((37, A)), (B, 0)), LIFE);
+        assert_eq!(lives.number_behind(Some((LIFE, B)), (B, 1)), LIFE + 1);
     }
 
     #[test]

@@ -155,23 +155,26 @@ impl Log {
         let began = record.began[partition].ok_or("it never stood whole")?;
         let expected = Expected { positions: &positions, began_after: self.lives.number(began), head: u64::MAX };
         // Behind a lost tail the same mark means less to who comes from elsewhere than to who was led there by a gap.
-        let mut led: Option<Mark> = None;
+        let mut led: Option<(u64, u64)> = None;
         let number = |told: &&Told| {
             let here = led;
             let number_of = |mark: Mark| match here {
-                Some(there) if there.0 == mark.0 && there.1 <= mark.1 => self.lives.number_behind(mark),
+                Some((position, number)) if position <= mark.1 => {
+                    self.lives.number(mark).max(number + mark.1 - position)
+                }
                 _ => self.lives.number(mark),
             };
             match **told {
                 Told::Event { mark, .. } => checker::Told::Event(self.lives.number(mark)),
                 Told::Upto { mark, .. } => checker::Told::Upto(number_of(mark)),
                 Told::Gap { reason, from, to, missed, .. } => {
-                    let from = from.map(number_of);
+                    let began = from.map(number_of);
                     if reason == Reason::Epoch {
-                        led = Some(to);
-                        return checker::Told::Gap { from, to: self.lives.number_behind(to), missed };
+                        let end = self.lives.number_behind(began.zip(from.map(|from| from.0)), to);
+                        led = Some((to.1, end));
+                        return checker::Told::Gap { from: began, to: end, missed };
                     }
-                    checker::Told::Gap { from, to: number_of(to), missed }
+                    checker::Told::Gap { from: began, to: number_of(to), missed }
                 }
             }
         };
