@@ -18,8 +18,9 @@ use crate::way::Way;
 const SESSIONS: usize = 100;
 /// Between two raw events, and between two looks at `/readyz`.
 const STEP: Duration = Duration::from_millis(5);
-/// Before something breaks, and after it is whole again.
-const WHOLE: Duration = Duration::from_millis(500);
+/// Before something breaks: long enough for all that is renewed every second or so; and after it is whole again.
+const BEFORE: Duration = Duration::from_secs(3);
+const AFTER: Duration = Duration::from_millis(500);
 /// What takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,7 +42,7 @@ pub fn redis_killed(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     load.connect(server, Transport::WebSocket, SESSIONS, &|_| String::new())?;
     load.wait_live()?;
     let mut raw = Raw::new(redis.talk()?);
-    raw.publish_for(load, WHOLE)?;
+    raw.publish_for(load, BEFORE)?;
 
     redis.kill()?;
     let killed = Instant::now();
@@ -74,7 +75,7 @@ pub fn holder_killed(_: Scale, kind: Kind) -> Result<Vec<Reading>> {
     load.sample_every(SESSIONS);
     load.connect(&successor, Transport::WebSocket, SESSIONS, &|_| String::new())?;
     load.wait_live()?;
-    raw.publish_for(load, WHOLE)?;
+    raw.publish_for(load, BEFORE)?;
 
     scene.server.kill()?;
     let value = raw.until_heard(load, Instant::now())?;
@@ -118,7 +119,7 @@ impl Raw {
 
     /// Publishes a little more and looks at all that was heard.
     fn check(&mut self, load: &mut Load) -> Result<String> {
-        self.publish_for(load, WHOLE)?;
+        self.publish_for(load, AFTER)?;
         let last = self.promised.last().copied();
         load.idle_until(PATIENCE, |arrived| arrived.heard.last().map(|(number, _)| *number) >= last)?;
         let Arrived { heard, gaps, .. } = &load.arrived;
