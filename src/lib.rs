@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   webhook ─┐                                        ┌─ websocket
-//!   command ─┴─► source ─► stream ─► hub ─► session ──┼─ sse
-//!              (verify,   (append,  (match,  (pace,   ├─ ndjson
+//!   redis   ─┼─► source ─► stream ─► hub ─► session ──┼─ sse
+//!   command ─┘ (verify,   (append,  (match,  (pace,   ├─ ndjson
 //!               map,       id,       encode   queue)  └─ poll
 //!               dedupe)    retain)   once)
 //! ```
@@ -19,10 +19,22 @@
 //!   socket is handed to the hub.
 //! * [`app`] is the only file that knows all others: build, bind, watch, reload, drain.
 //!
+//! ## Several instances
+//! ```text
+//!   source ─► one script ─► Redis Stream ─┬─► tail ─► mirror ─► hub      on every instance,
+//!             (per partition)             └─► pages ─► backlog           whoever appended
+//! ```
+//! With `engine = "redis"` a partition's log is a Redis Stream. What is appended enters an instance by the tail, its
+//! own appends too: so all deliver one order. In process a partition is the *mirror* of the newest part; older pages
+//! are fetched for backlogs that want them, each once. Where Redis lost something, a *life* ends and the mirror goes
+//! back. Of what applications publish to channels, every instance hears all, and the one that holds the *lease* of the
+//! source appends; *markers* among the messages give each a name that is the same everywhere.
+//!
 //! ## Absences
 //! Sources never see a session. Transports never see the hub. A webhook never calls the hub: an event enters it only by
 //! being read back from its stream. Nothing below `app` and `config` reads the configuration file: each module declares
-//! the settings it needs. `topic`, `template`, `select`, `cursor`, `wire`, `hub::index` do no I/O and read no clock.
+//! the settings it needs. A link knows nothing of what goes over it. `topic`, `template`, `select`, `cursor`, `wire`,
+//! and `hub::index` do no I/O and read no clock.
 //!
 //! ## Words
 //! **Event**: one immutable thing that happened. **Topic**: the name it is published under. **Pattern**: a topic with
@@ -32,8 +44,11 @@
 //! client's address behind trusted proxies. **Close**: why a session ended. **Instance**: one running process.
 //! **Reach**: the partitions that an endpoint's `allow` can touch. **Audience**: the sessions of one shard that hear the
 //! same events in the same form, so that matching and encoding happen once for all of them. **Backlog**: what a session
-//! still has to be sent before it is live. **Link**: a supervised connection to a Redis server. **Share**: the sessions
-//! of one address that one instance has, of all that count together.
+//! still has to be sent before it is live. **Link**: a supervised connection to a Redis server. **Mirror**: the newest
+//! part of a partition that is kept in Redis, in process. **Life**: the time of one epoch of a partition, from one
+//! Redis process that wrote to the next. **Feed**: one `[[source.redis]]` at work. **Lease**: the right to append what
+//! a source says. **Marker**: a numbered word of ours among what applications publish. **Share**: the sessions of one
+//! address that one instance has, of all that count together.
 #![forbid(unsafe_code)]
 
 pub mod app;

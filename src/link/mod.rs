@@ -9,6 +9,7 @@ mod node;
 mod script;
 pub mod server;
 mod slots;
+mod trouble;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -21,6 +22,7 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 pub use script::Script;
 use server::{Address, Server, Topology};
 use slots::Slots;
+use trouble::Trouble;
 
 /// Between two attempts to connect: short enough that a Redis that is back is found at once, long enough not to hammer.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1000));
@@ -37,8 +39,9 @@ struct Inner {
     name: &'static str,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     slots: tokio::sync::Mutex<Slots>,
-    /// Why it cannot be used; none if it can, as far as anybody knows.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Trouble>,
+    /// Somebody asks again and again whether it can be used, and only that one may say that it can.
+    probed: AtomicBool,
     /// Whom the Sentinels called the master last.
     master: Mutex<Option<Address>>,
 }
@@ -143,6 +146,7 @@ impl Link {
             nodes: Mutex::default(),
             slots,
             trouble: Mutex::default(),
+            probed: AtomicBool::new(false),
             master: Mutex::default(),
         }))
     }
@@ -154,7 +158,7 @@ impl Link {
 
     /// Why it cannot be used, as far as anybody knows.
     pub fn is_up(&self) -> Result<(), Down> {
-        locked(&self.0.trouble).clone().map_or(Ok(()), |why| Err(Down(why)))
+        locked(&self.0.trouble).now.clone().map_or(Ok(()), Err)
     }
 
     /// The connection to the node that owns a key, which all share. Waits for one if it must be made; at once an error
@@ -198,6 +202,7 @@ impl Link {
     /// The same with a command that fails whenever a write would: the link can be used exactly if it succeeds. Asked again
     /// and again it finds what nobody else would; and who is the master, if Sentinels know.
     pub async fn probe(&self, key: &[u8], command: &Cmd) -> Result<Value, Down> {
+        self.0.probed.store(true, Relaxed);
         if let Some(master) = connect::master_now(&self.0.server).await {
             *locked(&self.0.master) = Some(master);
         }
@@ -217,7 +222,12 @@ impl Link {
                 None => self.at(key).await?,
             };
             match order.send(&mut wire, asking).await {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    if !self.0.probed.load(Relaxed) {
+                        self.note(None);
+                    }
+                    return Ok(value);
+                }
                 Err(error) => {
                     let verdict = self.failed(&wire, &error).await;
                     last = self.down(&error);
@@ -315,17 +325,8 @@ impl Link {
         locked(&self.0.master).as_ref().is_some_and(|master| *master != wire.found)
     }
 
-    /// Says once that it is down, and once that it is up again.
     fn note(&self, down: Option<&Down>) {
-        let mut trouble = locked(&self.0.trouble);
-        match (down, trouble.is_some()) {
-            (Some(Down(why)), false) => {
-                tracing::warn!(link = self.0.name, server = %self.0.server, %why, "Redis cannot be used");
-            }
-            (None, true) => tracing::info!(link = self.0.name, server = %self.0.server, "Redis can be used again"),
-            _ => {}
-        }
-        *trouble = down.map(|down| down.0.clone());
+        locked(&self.0.trouble).note(self.0.name, &self.0.server, down);
     }
 }
 

@@ -5,7 +5,7 @@ mod away;
 mod between;
 mod cluster;
 mod cut;
-mod doors;
+pub mod doors;
 mod login;
 mod refusals;
 mod sentinel;

@@ -1,6 +1,8 @@
 //! The README says nothing that is not so: its files are read, its commands run, its names looked up. Whoever changes
 //! what it speaks of is told here.
 
+mod redis;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -11,13 +13,14 @@ use relay::close::Close;
 use relay::config;
 use serde_json::Value;
 
-use crate::harness::{Relay, fresh_folder};
-use crate::harness::{config as on_free_ports, until};
+use crate::client::http;
+use crate::harness::{Relay, config as on_free_ports, fresh_folder, until};
+use crate::redis::Redis;
 
 const README: &str = include_str!("../../README.md");
 
 /// Words between back ticks that are no keys: of the wire, a topic, the name of a stream.
-const OTHERS: [&str; 8] = ["items", "gap", "expired", "epoch", "slow", "retry_ms", "a", "events"];
+const OTHERS: [&str; 9] = ["items", "gap", "expired", "epoch", "slow", "retry_ms", "a", "events", "noeviction"];
 
 /// Stands in for every secret.
 pub const SECRET: &str = "open sesame";
@@ -70,12 +73,16 @@ fn quickstart() -> String {
     config::EMBEDDED.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:9090", "127.0.0.1:0")
 }
 
+/// What stands under this heading.
+fn chapter(title: &str) -> &'static str {
+    let found = README.split("\n## ").find(|part| part.lines().next() == Some(title));
+    found.unwrap_or_else(|| panic!("no chapter `{title}`"))
+}
+
 /// What it shows in this language under this heading.
 pub fn shown(title: &str, language: &str) -> String {
-    let sections = sections();
-    let section = sections.iter().find(|section| section.title == title);
-    let section = section.unwrap_or_else(|| panic!("no chapter `{title}`"));
-    section.blocks(language).next().unwrap_or_else(|| panic!("no {language} in `{title}`")).to_owned()
+    let block = blocks(chapter(title)).into_iter().find(|block| block.language == language);
+    block.unwrap_or_else(|| panic!("no {language} in `{title}`")).text
 }
 
 /// With a text for each secret that is elsewhere on the machine of whoever follows the README.
@@ -101,7 +108,7 @@ fn every_file_it_shows_is_one() {
             loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
         }
     }
-    assert_eq!(found, 3);
+    assert_eq!(found, 5);
 }
 
 #[test]
@@ -133,7 +140,7 @@ fn every_command_does_what_it_shows() {
             }
         }
     }
-    assert_eq!(commands, 12);
+    assert_eq!(commands, 15);
 }
 
 /// Commands, each with the lines shown under it.
@@ -153,7 +160,12 @@ fn commands_of(block: &str) -> Vec<(&str, Vec<&str>)> {
 struct Stage {
     listening: Vec<Listening>,
     relay: Relay,
+    /// Where the file says that it is.
+    redis: Option<Redis>,
 }
+
+/// Where Redis is on the machine of whoever follows the README.
+const REDIS: &str = "redis://127.0.0.1:6379";
 
 /// A command that has no end, and what it says.
 struct Listening {
@@ -171,7 +183,10 @@ impl Drop for Listening {
 
 impl Stage {
     fn new(section: &Section) -> Stage {
-        Stage { listening: Vec::new(), relay: Relay::start(&section.configuration()) }
+        let file = section.configuration();
+        let redis = file.contains(REDIS).then(Redis::start);
+        let file = redis.iter().fold(file, |file, redis| file.replace(REDIS, &redis.url()));
+        Stage { listening: Vec::new(), relay: Relay::start(&file), redis }
     }
 
     fn run(&mut self, command: &str, shown: &[&str]) {
@@ -190,6 +205,7 @@ impl Stage {
                 let mut relay = Command::new(env!("CARGO_BIN_EXE_relay"));
                 succeed(relay.args(arguments).current_dir(root));
             }
+            ["redis-cli", ..] => self.tell(command, shown),
             ["curl", "-N", ..] => self.listen(command),
             ["curl", ..] => self.ask(command, shown),
             _ => panic!("nobody knows how to try `{command}`"),
@@ -230,8 +246,28 @@ impl Stage {
         if let [shown] = shown {
             assert_eq!(without_epochs(&answer), without_epochs(shown), "{command}");
         }
-        let Some((_, data)) = command.split_once("-d '") else { return };
-        let (data, _) = data.split_once('\'').expect("a quote ends");
+        if command.contains(" -d '") {
+            self.hear(command);
+        }
+    }
+
+    /// What is published in Redis as well. The tool says `(integer)` only to people.
+    fn tell(&mut self, command: &str, shown: &[&str]) {
+        let ready = || http::get(self.relay.admin(), "/readyz");
+        until(|| ready().status() == 200, || format!("{}\n{}", ready().text(), self.relay.log()));
+        let redis = self.redis.as_ref().expect("the file names one");
+        let here = command.replace("redis-cli ", &format!("redis-cli -p {} ", redis.port()));
+        let answer = succeed(Command::new("sh").arg("-c").arg(here));
+        if let [shown] = shown {
+            assert_eq!(answer.trim(), shown.trim_start_matches("(integer) "), "{command}");
+        }
+        self.hear(command);
+    }
+
+    /// Everybody who listens hears what stands last between quotes.
+    fn hear(&mut self, command: &str) {
+        let data = command.rsplit('\'').nth(1).filter(|data| data.contains('{'));
+        let data = data.unwrap_or_else(|| panic!("no payload in `{command}`"));
         assert!(!self.listening.is_empty(), "somebody listens to `{command}`");
         for listening in &mut self.listening {
             let heard = listening.lines.by_ref().map_while(Result::ok).find(|line| line.contains(data));
@@ -284,7 +320,7 @@ fn metrics_it_names_are_there() {
         };
         assert!(there, "{name} in\n{metrics}");
     }
-    assert_eq!(named.len(), 10);
+    assert_eq!(named.len(), 12);
 }
 
 /// All keys of the file, and all words that a key can have as its value.
@@ -322,12 +358,13 @@ fn tests_it_names_are_there() {
     let rows = README.lines().filter(|line| line.starts_with("| ") && line.contains("::"));
     let mut found = 0;
     for row in rows {
-        let (module, name) = row.rsplit('`').nth(1).and_then(|span| span.split_once("::")).expect("a test");
-        let text = std::fs::read_to_string(folder.join(format!("{module}.rs"))).expect("a file of tests");
+        let (module, name) = row.rsplit('`').nth(1).and_then(|span| span.rsplit_once("::")).expect("a test");
+        let text =
+            std::fs::read_to_string(folder.join(format!("{}.rs", module.replace("::", "/")))).expect("a file of tests");
         assert!(text.contains(&format!("#[test]\nfn {name}()")), "{module}::{name}");
         found += 1;
     }
-    assert_eq!(found, 23);
+    assert_eq!(found, 29);
 }
 
 fn codes(text: &str) -> BTreeSet<u16> {

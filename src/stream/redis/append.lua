@@ -1,8 +1,9 @@
 -- Appends a batch to one partition, whole or not at all.
 -- KEYS  log, meta, keys, order, values, topics, and where a source is (if it has names)
 -- ARGV  run id, time in ms (empty: the server's), an epoch for a new life, entries to keep, max_age in ms (0: none),
---       retain, most keys, fence (empty: no source), then of each draft: topic, kind, payload, digest, window in ms (or
---       `known`: only where its source appended before), and its name in two numbers (empty: none)
+--       retain, most keys, fence (empty: no source), two known places (epoch and position each), then of each draft:
+--       topic, kind, payload, digest, window in ms (or `known`: only where its source appended before), and its name in
+--       two numbers (empty: none)
 -- Returns 0 to a holder that has been overtaken, else two numbers for each draft: epoch and position; of a duplicate the
 -- position is negative, and of what its source had appended before both are 0.
 local log, meta, keys, order, values, topics, at =
@@ -28,7 +29,8 @@ local function comes_before(own_marker, own_count)
     return of_one and (own_marker < marker or (own_marker == marker and own_count <= count))
 end
 
-local epoch, position, time, past = life(meta, run, candidate)
+local epoch, position, time, past, told =
+    life(log, meta, run, candidate, { ARGV[9], ARGV[10], ARGV[11], ARGV[12] })
 if not now then
     local clock = redis.call('TIME')
     now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -38,7 +40,7 @@ if now < time then
 end
 
 local placed, longest = {}, 0
-for i = 9, #ARGV, 7 do
+for i = 13, #ARGV, 7 do
     local topic, kind, payload, digest, window = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
     local own_marker, own_count = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6])
     local known = false
@@ -83,7 +85,7 @@ for i = 9, #ARGV, 7 do
     end
 end
 
-keep(meta, run, epoch, position, now, past)
+keep(meta, run, epoch, position, now, past, told)
 redis.call('XTRIM', log, 'MAXLEN', '~', most_entries)
 if max_age > 0 then
     redis.call('XTRIM', log, 'MINID', '~', text(math.max(now - max_age, 0)))

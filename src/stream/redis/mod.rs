@@ -55,7 +55,7 @@ pub(super) struct Store {
     pub older: Arc<Older>,
     /// Behind which entry the tail of a partition is read on, by the partition's hash. Whoever changes what a partition
     /// mirrors holds it.
-    places: tokio::sync::Mutex<HashMap<u32, Place>>,
+    places: tokio::sync::Mutex<HashMap<u32, Id>>,
     /// Something was mirrored.
     news: Notify,
     /// The table of streams changed, or the store is let go.
@@ -66,14 +66,8 @@ pub(super) struct Store {
     troubles: Mutex<HashMap<String, String>>,
 }
 
-/// What the tail knows of a partition.
-#[derive(Debug, Clone, Copy, Default)]
-struct Place {
-    /// The id of the entry it has read last.
-    id: (u64, u64),
-    /// It was found, and is mirrored from there on.
-    open: bool,
-}
+/// Of an entry: its time and its position.
+type Id = (u64, u64);
 
 /// Where an event landed.
 pub(super) struct Landed {
@@ -132,7 +126,20 @@ impl Store {
         *before = if before.0 == epoch { (epoch, before.1.max(position)) } else { (epoch, position) };
     }
 
-    pub(super) async fn put(
+    /// What this instance knows to have been there: it mirrored it, or an answer said so. If it is there no more, the script
+    /// says so in the log, also for those who had not read as far, and would never know.
+    fn add_known(&self, partition: &Partition, command: &mut Cmd) {
+        let mirrored = Some(partition.head()).filter(|_| partition.is_open());
+        let promised = locked(&self.promised).get(&partition.place().hash).copied();
+        for known in [mirrored, promised] {
+            match known {
+                Some((epoch, position)) => command.arg(epoch.0).arg(position),
+                None => command.arg("").arg(""),
+            };
+        }
+    }
+
+    async fn put(
         &self,
         partition: &Partition,
         batch: &[Entry],
@@ -147,9 +154,10 @@ impl Store {
         let now = if self.own_clock { String::new() } else { now.0.to_string() };
         let age = limits.max_age.map_or(0, |age| age.as_millis());
         let fence = origin.map(|origin| origin.fence.to_string()).unwrap_or_default();
-        let fill = move |wire: &crate::link::Wire, command: &mut Cmd| {
+        let fill = |wire: &crate::link::Wire, command: &mut Cmd| {
             command.arg(&*wire.run_id).arg(&now).arg(candidate(partition).0).arg(limits.max_events.max(LEAST));
             command.arg(age.to_string()).arg(limits.retain).arg(MAX_KEYS).arg(&fence);
+            self.add_known(partition, command);
             batch.iter().for_each(|entry| entry::write(entry, command));
         };
         let answer = self.link.run(&APPEND, &keys, &fill).await?;

@@ -1,28 +1,21 @@
 //! What a look at the store means for the mirror of a partition: it begins, goes on, turns to another life, goes back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Value};
 
-use super::{Place, Store, candidate, entry, locked};
-use crate::cursor::Mark;
-use crate::event::{Epoch, Event, LOST_LIFE, Time};
+use super::{Id, Store, candidate, entry, locked};
+use crate::event::{Epoch, Event};
 use crate::link::{Down, Script, Wire};
-use crate::stream::dedupe::Key;
-use crate::stream::lives::{Lives, Resolved};
+use crate::stream::Partition;
+use crate::stream::lives::Lives;
 use crate::stream::mirror::Found;
-use crate::stream::partition::Entry;
-use crate::stream::{Dedupe, Partition, Refused};
-use crate::topic::Pattern;
 
 static OPEN: Script = Script::new(concat!(include_str!("life.lua"), include_str!("open.lua")));
 static VALUES: Script = Script::new(include_str!("values.lua"));
 
 /// Last values read at once.
 const VALUES_PAGE: u64 = 256;
-/// Instances that find out later than this that the same tail was lost say it again.
-const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// How far back a log is read on that has nothing to do with the one before. What lies before that is in the gap.
 const UNKNOWN: u64 = 8192;
 
@@ -30,7 +23,7 @@ const UNKNOWN: u64 = 8192;
 pub(super) struct Look {
     found: Found,
     /// The id of its last entry.
-    last: (u64, u64),
+    last: Id,
 }
 
 impl Store {
@@ -39,6 +32,7 @@ impl Store {
         let keys = self.keys(partition, &["log", "meta"]);
         let fill = |wire: &Wire, command: &mut Cmd| {
             command.arg(&*wire.run_id).arg(candidate(partition).0);
+            self.add_known(partition, command);
         };
         let answer = match wire {
             Some(wire) => match OPEN.run(wire, &keys, &fill, false).await {
@@ -54,21 +48,22 @@ impl Store {
     }
 
     /// Makes the mirror follow what was found. Called with the places locked.
-    pub(super) async fn settle(&self, partition: &Partition, place: &mut Place, look: Look) -> Result<(), Down> {
+    pub(super) async fn settle(&self, partition: &Partition, id: &mut Id, look: Look) -> Result<(), Down> {
         let Look { found, last } = look;
         let lives = partition.lives();
-        let (epoch, head) = partition.head();
-        if !place.open {
+        let head = partition.head().1;
+        if !partition.is_open() {
             let values = self.values(partition, found.position).await?;
-            (place.id, place.open) = (last, true);
+            *id = last;
             partition.open(found, values);
             return Ok(());
         }
         if found.lives == lives && found.position >= head {
             return Ok(());
         }
-        let mark = Mark { partition: partition.place().hash, epoch, position: head };
-        self.tell_lost(partition, &found.lives, mark).await?;
+        // What was promised in lives that are over was looked at, with the partition.
+        let (hash, present) = (partition.place().hash, found.lives.epoch);
+        locked(&self.promised).retain(|partition, (epoch, _)| *partition != hash || *epoch == present);
         let common = found.lives.common(&lives, head).map(|common| common.min(found.position));
         if common == Some(head) {
             partition.turn(found.lives);
@@ -77,7 +72,7 @@ impl Store {
         let far = || found.position.saturating_sub(UNKNOWN).max(found.first.saturating_sub(1));
         let to = common.unwrap_or_else(far);
         let values = self.values(partition, to).await?;
-        place.id = if to == found.position { last } else { self.id_of(partition, to).await? };
+        *id = if to == found.position { last } else { self.id_of(partition, to).await? };
         tracing::warn!(
             stream = %partition.place().stream,
             partition = partition.place().partition,
@@ -89,25 +84,6 @@ impl Store {
             None => partition.restart(found.lives, to, found.first, values),
             Some(_) => partition.rewind(found.lives, to, found.first, values),
         }
-        Ok(())
-    }
-
-    /// If something was lost that this instance knows to have been there, that is said in the log: also for those who had
-    /// not read as far, and would never know. Once, whoever finds out.
-    async fn tell_lost(&self, partition: &Partition, lives: &Lives, mark: Mark) -> Result<(), Down> {
-        let promised = locked(&self.promised).get(&mark.partition).copied();
-        let promised = promised.map(|(epoch, position)| Mark { epoch, position, ..mark });
-        for known in [Some(mark), promised].into_iter().flatten() {
-            if matches!(lives.resolve(&known), Resolved::Lost(_)) {
-                let key = Dedupe { key: format!("{LOST_LIFE} {}", known.epoch.0), window: REMEMBERED };
-                let gap = Entry { key: Some(Key::from(&key)), ..Entry::gap(LOST_LIFE, &[Pattern::all()]) };
-                self.put(partition, &[gap], None, Time::now()).await.map_err(|error| match error {
-                    Refused::Away(down) => down,
-                    other => Down(other.to_string()),
-                })?;
-            }
-        }
-        locked(&self.promised).retain(|partition, (epoch, _)| *partition != mark.partition || *epoch == lives.epoch);
         Ok(())
     }
 
@@ -136,7 +112,7 @@ impl Store {
     }
 
     /// The id behind which the entry after this position stands.
-    async fn id_of(&self, partition: &Partition, position: u64) -> Result<(u64, u64), Down> {
+    async fn id_of(&self, partition: &Partition, position: u64) -> Result<Id, Down> {
         let read = self.entries(partition, position, position).await?;
         Ok(read.events.first().map_or((0, 0), |event| (event.time.0, event.position)))
     }
@@ -149,8 +125,8 @@ impl Store {
             return Ok(());
         }
         let look = self.look(partition, None).await?;
-        let place = places.entry(partition.place().hash).or_default();
-        self.settle(partition, place, look).await
+        let id = places.entry(partition.place().hash).or_default();
+        self.settle(partition, id, look).await
     }
 }
 

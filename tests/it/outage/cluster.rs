@@ -7,8 +7,8 @@ use std::thread;
 use super::{post, ready, sharing, stored, unready_because};
 use crate::checker::ids;
 use crate::client::feed::{Feed, Item, Transport};
-use crate::harness::Relay;
-use crate::redis::{Cluster, Setup};
+use crate::harness::{Relay, until};
+use crate::redis::{Cluster, Redis, Setup};
 
 const PARTITIONS: usize = 4;
 
@@ -149,7 +149,10 @@ fn a_node_that_is_gone_takes_only_its_own_partitions_along() {
     let setup = Setup::new().durable().line("cluster-require-full-coverage no");
     let cluster = Cluster::with(&setup, false);
     let (relays, mut feeds) = start(&cluster);
-    let gone = cluster.owner_of(&log_of(0));
+    // Another than the one that is asked whether all is well.
+    let probed = cluster.owner_of("relay:format");
+    let mut owners = (0..PARTITIONS).map(|number| cluster.owner_of(&log_of(number)));
+    let gone = owners.find(|owner| *owner != probed).expect("partitions lie on several nodes");
     let mut published = under_load(&relays, || ());
     // Which topics lie where, by what became of them.
     cluster.node(gone).kill();
@@ -165,9 +168,25 @@ fn a_node_that_is_gone_takes_only_its_own_partitions_along() {
         }
     }
     assert!(!lost.is_empty() && lost.len() < topics.len(), "{lost:?}");
+    // It is said that it is gone, and not once for each time that somebody finds it so and another node well.
+    let probes = |probed: &Redis| {
+        let calls = probed.info("commandstats").get("cmdstat_set").cloned().unwrap_or_default();
+        calls.strip_prefix("calls=").and_then(|rest| rest.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let enough = probes(cluster.node(probed)) + 8;
+    until(
+        || {
+            assert_eq!(post(&relays[0], lost[0], "again").status(), 503);
+            probes(cluster.node(probed)) >= enough
+        },
+        || "nobody probes".into(),
+    );
+    let said = relays[0].log().matches("cannot be used").count();
+    assert!((1..=3).contains(&said), "{}", relays[0].log());
     cluster.node(gone).start_again();
     cluster.wait_ok();
     relays.iter().for_each(ready);
+    published.insert(stored(&relays[1], lost[0], "again").0);
     for topic in lost {
         published.insert(stored(&relays[1], topic, &format!("while-{topic}")).0);
     }

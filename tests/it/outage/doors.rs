@@ -6,13 +6,13 @@ use super::{Crowd, LOG, cursor_now, instance, post, ready, refused, sharing, sto
 use crate::client::feed::{Feed, Item, Transport};
 use crate::harness::{Relay, fresh_folder};
 use crate::redis::tls::Tls;
-use crate::redis::{Redis, Reply, Setup};
+use crate::redis::{Cluster, Redis, Reply, Sentinel, Setup};
 
 /// What an instance that keeps its streams in Redis needs to be allowed, with the prefix `relay`. Not more: a test counts
-/// what is used. (In a Cluster `+cluster|slots +asking` as well; for `[[source.redis]]` what it reads from.)
-const LEAST: &str = "resetkeys resetchannels ~relay:* &relay:* -@all +info +ping +get +set +xread +publish +subscribe \
-                     +evalsha +eval +time +persist +pexpire +hget +hgetall +hmget +hset +hdel +xadd +xtrim +xrange \
-                     +xrevrange +zadd +zrem +zcard +zrange +zrangebyscore +zpopmin";
+/// what is used; and the README says the same. (In a Cluster `+cluster|slots +asking` as well; for `[[source.redis]]` what it reads from.)
+pub const LEAST: &str = "resetkeys resetchannels ~relay:* &relay:* -@all +info +ping +get +set +xread +publish \
+                         +subscribe +evalsha +eval +time +persist +pexpire +hget +hgetall +hmget +hset +hdel +xadd \
+                         +xtrim +xrange +xrevrange +zadd +zrem +zcard +zrange +zrangebyscore +zpopmin";
 
 /// A live stream; one that keeps last values, some of which are cleared, with an age; and the built-in one without an age.
 const EVERYTHING: &str = r#"
@@ -112,6 +112,20 @@ fn as_a_user_with_the_least_rights_that_suffice() {
 
 fn words(reply: &Reply) -> String {
     if let Reply::Bytes(bytes) = reply { format!("{} ", String::from_utf8_lossy(bytes)) } else { String::new() }
+}
+
+#[test]
+fn as_such_a_user_in_a_cluster_and_behind_sentinels() {
+    let cluster =
+        Cluster::with(&Setup::new().user("relay", "let-me-in", &format!("{LEAST} +cluster|slots +asking")), false);
+    let url = cluster.url().replace("://", "://relay:let-me-in@");
+    let wide = "[[stream]]\nname = \"wide\"\ntopics = [\"**\"]\npartitions = 4\n";
+    serves(&Relay::start(&sharing(&url, "", wide)));
+    let sentinel = Sentinel::with(&Setup::new().user("relay", "let-me-in", LEAST), 1);
+    serves(&instance(&sentinel.url().replace("://", "://relay:let-me-in@")));
+    for node in cluster.nodes().iter().chain([sentinel.master()]) {
+        assert_eq!(node.call(&["ACL", "LOG"]).list(), []);
+    }
 }
 
 #[test]

@@ -28,7 +28,9 @@ fn sessions_go_on_while_redis_is_away(program: Program) {
     feeds.iter_mut().for_each(|feed| assert_eq!(feed.events(1)[0].id(), &first));
 
     scene.redis.kill();
-    scene.wait_until_nobody_is_ready(program);
+    let all_are = |status: u16| scene.instances.iter().all(|relay| get(relay.admin(), "/readyz").status() == status);
+    until(|| all_are(503), || "an instance is ready".to_owned());
+    scene.wait_until_known(program, "DOWN");
     let refused = scene.post("orders.eu", "second").expect(503);
     assert!(refused.header("retry-after").is_some(), "not Relay's own answer: {}", refused.head.raw);
     // A cursor of a life that nobody knows can be understood by nobody now: this one waits, and others are let in.
@@ -51,6 +53,8 @@ fn sessions_go_on_while_redis_is_away(program: Program) {
 
     scene.redis.start_again();
     until(|| scene.post("orders.eu", "second").status() == 200, || "webhooks are never taken again".to_owned());
+    until(|| all_are(200), || "an instance is not ready".to_owned());
+    scene.wait_until_known(program, "UP");
     for feed in feeds.iter_mut().chain(&mut resumed) {
         // What was published to channels meanwhile nobody heard: that is told, before or after.
         let event = std::iter::repeat_with(|| feed.expect()).find(|item| match item {
@@ -65,14 +69,11 @@ fn sessions_go_on_while_redis_is_away(program: Program) {
 }
 
 impl Scene {
-    fn wait_until_nobody_is_ready(&self, program: Program) {
-        let all = || self.instances.iter().all(|relay| get(relay.admin(), "/readyz").status() == 503);
-        until(all, || "an instance is ready".to_owned());
+    /// HAProxy asks once a second, and says what it finds.
+    fn wait_until_known(&self, program: Program, state: &str) {
+        let says = |name: &str| self.front.said().contains(&format!("relay/{name} is {state}"));
         if program == Program::Haproxy {
-            // It asks once a second.
-            let known =
-                || ["one", "two"].iter().all(|name| self.front.said().contains(&format!("relay/{name} is DOWN")));
-            until(known, || self.front.said());
+            until(|| says("one") && says("two"), || self.front.said());
         }
     }
 }
