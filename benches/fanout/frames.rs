@@ -98,6 +98,13 @@ pub fn payload(size: usize) -> Vec<u8> {
     payload
 }
 
+/// A small one with this number.
+pub fn numbered_payload(number: u32) -> Vec<u8> {
+    let mut payload = payload(64);
+    set_number(&mut payload, 1 + NUMBER_KEY.len(), number);
+    payload
+}
+
 /// Writes `number` over the digits at `at`.
 pub fn set_number(bytes: &mut [u8], at: usize, number: u32) {
     let digits = format!("{number:0NUMBER_DIGITS$}");

@@ -49,10 +49,12 @@ impl Load {
         })
     }
 
-    pub fn publish_to(&mut self, server: &Server, lanes: usize, topics: &[String], setup: &Setup) -> Result<()> {
-        let registry = self.poll.registry();
-        let publisher = Publisher::connect(registry, self.kind, server.publish, lanes, topics, setup.payload)?;
-        self.publisher = Some(publisher);
+    /// To the server or, where events come through Redis, to that.
+    pub fn publish_to(&mut self, server: &Server, in_flight: usize, topics: &[String], setup: &Setup) -> Result<()> {
+        let (registry, way) = (self.poll.registry(), setup.way(self.kind));
+        let redis = setup.redis.filter(|_| way.is_redis());
+        let address = redis.unwrap_or(server.publish);
+        self.publisher = Some(Publisher::connect(registry, way, address, in_flight, topics, setup.payload)?);
         Ok(())
     }
 
@@ -111,11 +113,19 @@ impl Load {
 
     /// Reads for so long.
     pub fn idle(&mut self, time: Duration) -> Result<()> {
+        self.idle_until(time, |_| false).map(drop)
+    }
+
+    /// Reads for so long, or until `done`; says whether it is.
+    pub fn idle_until(&mut self, time: Duration, done: impl Fn(&Arrived) -> bool) -> Result<bool> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.step(TICK)?;
+            if done(&self.arrived) {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Publishes at `pace` for `time`, or `events` if that is sooner, and waits for the answers.
@@ -133,7 +143,7 @@ impl Load {
                 let wanted = match pace {
                     Pace::Rate(rate) => ((now - started).as_secs_f64() * rate) as u32 + 1 - sent,
                     Pace::Undelivered(most) => (by_all + most).saturating_sub(publisher.due()),
-                    Pace::Unanswered => publisher.answered + publisher.lanes() as u32 - publisher.due(),
+                    Pace::Unanswered => publisher.answered + publisher.in_flight() as u32 - publisher.due(),
                 };
                 publisher.add(wanted.min(events - sent), now);
             } else if self.publisher().answered == self.publisher().due() {
@@ -208,11 +218,16 @@ impl Load {
 
     /// Forgets what was measured while things warmed up.
     pub fn forget(&mut self) {
-        self.arrived.micros.clear();
+        self.sessions.iter_mut().for_each(Session::forget);
         if let Some(publisher) = &mut self.publisher {
             publisher.answer_micros.clear();
             publisher.refused = 0;
         }
+    }
+
+    /// From publish to arrival, in microseconds, of all sampled sessions.
+    pub fn micros(&self) -> Vec<u32> {
+        self.sessions.iter().flat_map(Session::micros).copied().collect()
     }
 
     /// CPU time of this process.

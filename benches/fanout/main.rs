@@ -1,25 +1,32 @@
 //! The fan-out bench: the real relay and, beside it in the same run, a floor that does one `write()` of a ready frame
-//! per session and event and nothing else. Both are pinned to one core, the load generator to another.
+//! per session and event and nothing else. Both are pinned to one core, the load generator to another. Rows named
+//! `redis-…` have a redis-server of their own beside the load generator, through which events come, or which keeps them.
 //!
 //! ```text
 //! cargo bench --bench fanout                     every row, medians of three runs
 //! cargo bench --bench fanout -- --quick          one short run of every row
 //! cargo bench --bench fanout -- ws-cpu idle-ws   only rows whose names contain one of these
+//! cargo bench --bench fanout -- redis            only those with a Redis
 //! ```
 //!
 //! `RELAY_BIN` names another binary. Absolute figures mean little; ratios taken in one run do. The exit code is 1 when
 //! an event was lost, doubled or out of order; a missed target is only reported.
 #![forbid(unsafe_code)]
 
+mod config;
 mod floor;
 mod frames;
 mod load;
 mod machine;
 mod publish;
+mod redis;
+mod resp;
 mod rows;
+mod scene;
 mod server;
 mod subscribe;
 mod table;
+mod way;
 
 use std::process::ExitCode;
 
@@ -72,6 +79,7 @@ impl Arguments {
 fn compare(arguments: &Arguments) -> Result<bool> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     machine::pin_self(cores)?;
+    server::forget_log()?;
     let scale = if arguments.quick { Scale::QUICK } else { Scale::FULL };
     let mut table = Table::new(cores, scale.runs);
     for row in rows::ALL.iter().filter(|row| arguments.wants(row)) {

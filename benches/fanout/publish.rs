@@ -1,6 +1,6 @@
-//! Publishing: keep-alive connections, *lanes*, with one event in flight on each. To the relay a lane speaks HTTP; to
-//! the floor it sends a byte and awaits a byte.
+//! Publishing: keep-alive connections, *lanes*, each with as many events in flight as its way allows.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,8 +9,7 @@ use anyhow::{Context, Result, ensure};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::frames;
-use crate::server::Kind;
+use crate::way::{Answer, Request, Way};
 
 /// Tokens of lanes start here, above all sessions.
 pub const FIRST_LANE: usize = 1 << 32;
@@ -30,10 +29,12 @@ pub enum Pace {
 
 /// All lanes, and what is known of each event sent.
 pub struct Publisher {
-    kind: Kind,
+    way: Way,
     registry: Registry,
     address: SocketAddr,
     lanes: Vec<Lane>,
+    /// Events in flight on one lane, at most.
+    depth: usize,
     requests: Vec<Request>,
     /// When each event was due; its index is its number.
     pub stamps: Vec<Instant>,
@@ -41,61 +42,62 @@ pub struct Publisher {
     pub lane_of: Vec<u16>,
     /// Events due, not yet sent.
     waiting: u32,
-    /// Events answered with 200.
+    /// Events answered: with 200, or by Redis.
     pub answered: u32,
     /// Answers 503.
     pub refused: u32,
-    /// From due to 200, in microseconds.
+    /// Writes: the events of one write are a batch.
+    pub writes: u32,
+    /// From due to answered, in microseconds.
     pub answer_micros: Vec<u32>,
 }
 
 struct Lane {
     stream: TcpStream,
-    /// The event in flight.
-    number: Option<u32>,
+    /// The events in flight, oldest first.
+    flying: VecDeque<u32>,
     retry_at: Option<Instant>,
     input: Vec<u8>,
-}
-
-/// A whole HTTP request, with a place for the number.
-struct Request {
-    bytes: Vec<u8>,
-    number_at: usize,
+    output: Vec<u8>,
 }
 
 impl Publisher {
     /// Event n goes to topic n modulo their number.
     pub fn connect(
         registry: &Registry,
-        kind: Kind,
+        way: Way,
         address: SocketAddr,
-        lanes: usize,
+        in_flight: usize,
         topics: &[String],
         payload: usize,
     ) -> Result<Publisher> {
+        let (lanes, depth) = way.lanes(in_flight);
         let open = |number| Lane::connect(registry, address, number);
         Ok(Publisher {
-            kind,
+            way,
             registry: registry.try_clone()?,
             address,
             lanes: (0..lanes).map(open).collect::<Result<_>>()?,
-            requests: topics.iter().map(|topic| Request::new(topic, payload)).collect(),
+            depth,
+            requests: topics.iter().map(|topic| Request::new(way, topic, payload)).collect(),
             stamps: Vec::new(),
             lane_of: Vec::new(),
             waiting: 0,
             answered: 0,
             refused: 0,
+            writes: 0,
             answer_micros: Vec::new(),
         })
     }
 
-    pub fn lanes(&self) -> usize {
-        self.lanes.len()
+    /// Events in flight at a time, at most.
+    pub fn in_flight(&self) -> usize {
+        self.lanes.len() * self.depth
     }
 
     /// Whether frames carry the number of their event.
     pub fn is_numbered(&self) -> bool {
-        self.kind == Kind::Relay
+        self.way != Way::Trigger
     }
 
     /// Events sent so far.
@@ -118,37 +120,26 @@ impl Publisher {
     pub fn send(&mut self, now: Instant) -> Result<()> {
         for index in 0..self.lanes.len() {
             let lane = &mut self.lanes[index];
-            match (lane.number, lane.retry_at) {
-                (Some(number), Some(at)) if at <= now => {
-                    lane.retry_at = None;
-                    self.write(index, number)?;
-                }
-                (None, _) if self.waiting > 0 => {
-                    let number = self.sent();
-                    self.waiting -= 1;
-                    self.lane_of.push(u16::try_from(index).expect("there are few lanes"));
-                    self.lanes[index].number = Some(number);
-                    self.write(index, number)?;
-                }
-                _ => {}
+            if lane.retry_at.is_some_and(|at| at <= now) {
+                lane.retry_at = None;
+                let refused = *lane.flying.front().context("what was refused is in flight")?;
+                self.put(index, refused);
             }
+            while self.waiting > 0 && self.lanes[index].flying.len() < self.depth {
+                let number = self.sent();
+                self.waiting -= 1;
+                self.lane_of.push(u16::try_from(index).expect("there are few lanes"));
+                self.lanes[index].flying.push_back(number);
+                self.put(index, number);
+            }
+            self.writes += u32::from(self.lanes[index].flush()?);
         }
         Ok(())
     }
 
-    fn write(&mut self, lane: usize, number: u32) -> Result<()> {
-        let stream = &mut self.lanes[lane].stream;
-        let written = match self.kind {
-            Kind::Floor => stream.write(b"!").map(|length| length == 1),
-            Kind::Relay => {
-                let turn = number as usize % self.requests.len();
-                let request = &mut self.requests[turn];
-                frames::set_number(&mut request.bytes, request.number_at, number);
-                stream.write(&request.bytes).map(|length| length == request.bytes.len())
-            }
-        };
-        ensure!(written.context("publishing")?, "a request did not fit into an idle socket");
-        Ok(())
+    fn put(&mut self, lane: usize, number: u32) {
+        let turn = number as usize % self.requests.len();
+        self.lanes[lane].output.extend_from_slice(self.requests[turn].numbered(number));
     }
 
     /// A lane has something to read.
@@ -160,22 +151,24 @@ impl Publisher {
         };
         if length == 0 {
             // A server may end a connection that was idle for long.
-            ensure!(lane.number.is_none(), "the server closed a connection and owes an answer");
+            ensure!(lane.flying.is_empty(), "the server closed a connection and owes an answer");
             *lane = Lane::connect(&self.registry, self.address, index)?;
             return Ok(());
         }
         lane.input.extend_from_slice(&buffer[..length]);
-        let Some(status) = lane.answer(self.kind)? else { return Ok(()) };
-        let now = Instant::now();
-        if status == 503 {
-            self.refused += 1;
-            lane.retry_at = Some(now + RETRY);
-            return Ok(());
+        let (now, mut at) = (Instant::now(), 0);
+        while let Some((answer, length)) = self.way.answer(&lane.input[at..])? {
+            at += length;
+            if answer == Answer::Refused {
+                self.refused += 1;
+                lane.retry_at = Some(now + RETRY);
+                continue;
+            }
+            let number = lane.flying.pop_front().context("an answer without a question")?;
+            self.answered += 1;
+            self.answer_micros.push(micros(self.stamps[number as usize], now));
         }
-        ensure!(status == 200, "a publish was answered with {status}");
-        let number = lane.number.take().context("an answer without a question")?;
-        self.answered += 1;
-        self.answer_micros.push(micros(self.stamps[number as usize], now));
+        lane.input.drain(..at);
         Ok(())
     }
 }
@@ -187,37 +180,20 @@ impl Lane {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         registry.register(&mut stream, Token(FIRST_LANE + number), Interest::READABLE)?;
-        Ok(Lane { stream, number: None, retry_at: None, input: Vec::new() })
+        Ok(Lane { stream, flying: VecDeque::new(), retry_at: None, input: Vec::new(), output: Vec::new() })
     }
 
-    /// Takes one whole answer from the input.
-    fn answer(&mut self, kind: Kind) -> Result<Option<u16>> {
-        if kind == Kind::Floor {
-            self.input.clear();
-            return Ok(Some(200));
+    /// Writes what is put; what the kernel does not take goes with the next turn of the loop. Says whether it wrote.
+    fn flush(&mut self) -> Result<bool> {
+        if self.output.is_empty() {
+            return Ok(false);
         }
-        let Some((status, head)) = frames::head(&self.input) else { return Ok(None) };
-        let whole = head + frames::content_length(&self.input[..head]);
-        if self.input.len() < whole {
-            return Ok(None);
-        }
-        ensure!(self.input.len() == whole, "more than one answer to one publish");
-        self.input.clear();
-        Ok(Some(status))
-    }
-}
-
-impl Request {
-    fn new(topic: &str, payload: usize) -> Request {
-        let body = frames::payload(payload);
-        let head = format!(
-            "POST /publish/{topic} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n",
-            body.len()
-        );
-        // The payload begins with `{` and the key.
-        let number_at = head.len() + 1 + frames::NUMBER_KEY.len();
-        Request { bytes: [head.as_bytes(), &body].concat(), number_at }
+        let written = match self.stream.write(&self.output) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            written => written.context("publishing")?,
+        };
+        self.output.drain(..written);
+        Ok(true)
     }
 }
 

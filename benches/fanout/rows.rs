@@ -2,15 +2,15 @@
 
 mod cost;
 mod memory;
+mod outage;
+mod redis;
 mod speed;
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::load::Load;
-use crate::server::{Kind, Server, Setup, Used};
-use crate::subscribe::Transport;
+use crate::server::Kind;
 use crate::table::Goal::{AtLeast, AtLeastFloor, AtMost, AtMostFloor, Shown};
 use crate::table::{Goal, Line, Reading};
 
@@ -33,12 +33,6 @@ pub struct Row {
     /// Whether the floor can do it.
     pub floor: bool,
     pub run: fn(Scale, Kind) -> Result<Vec<Reading>>,
-}
-
-/// A server with sessions and a publisher.
-struct Scene {
-    server: Server,
-    load: Load,
 }
 
 impl Scale {
@@ -69,6 +63,19 @@ pub const ALL: &[Row] = &[
     Row { name: "replay", floor: false, run: speed::replay, lines: REPLAY },
     Row { name: "cut", floor: false, run: speed::cut, lines: CUT },
     Row { name: "start", floor: false, run: speed::start, lines: START },
+    Row { name: "redis-cpu-publish", floor: true, run: redis::cpu_publish, lines: REDIS_CPU_PUBLISH },
+    Row { name: "redis-cpu-xadd", floor: true, run: redis::cpu_xadd, lines: REDIS_CPU_XADD },
+    Row { name: "redis-most-publish", floor: true, run: redis::most_publish, lines: REDIS_MOST_PUBLISH },
+    Row { name: "redis-most-xadd", floor: true, run: redis::most_xadd, lines: REDIS_MOST_XADD },
+    Row { name: "redis-topics", floor: true, run: redis::topics, lines: REDIS_TOPICS },
+    Row { name: "redis-into", floor: false, run: redis::into_sessions, lines: REDIS_INTO },
+    Row { name: "redis-latency", floor: false, run: redis::any_instance, lines: REDIS_LATENCY },
+    Row { name: "redis-webhook", floor: false, run: redis::webhook, lines: REDIS_WEBHOOK },
+    Row { name: "redis-replay", floor: false, run: redis::replay, lines: REDIS_REPLAY },
+    Row { name: "redis-cut", floor: false, run: redis::cut, lines: REDIS_CUT },
+    Row { name: "redis-shared", floor: false, run: redis::shared, lines: REDIS_SHARED },
+    Row { name: "redis-killed", floor: false, run: outage::redis_killed, lines: REDIS_KILLED },
+    Row { name: "redis-holder", floor: false, run: outage::holder_killed, lines: REDIS_HOLDER },
 ];
 
 const WS_CPU: &[Line] = &[line("1,000 WebSocket, 50 events/s", "CPU µs/delivery", AtMostFloor(1.15, 1.05))];
@@ -104,38 +111,67 @@ const REPLAY: &[Line] = &[line("replay into one session, from the ring", "events
 const CUT: &[Line] = &[line("10,000 cut at once, each resumes 100: all live", "s", AtMost(5.0, Some(2.0)))];
 const START: &[Line] = &[line("start to ready", "ms", AtMost(100.0, None))];
 
+const REDIS_CPU_PUBLISH: &[Line] =
+    &[line("by PUBLISH, Redis engine: 1,000 WebSocket, 50 events/s", "CPU µs/delivery", AtMostFloor(1.15, 1.05))];
+const REDIS_CPU_XADD: &[Line] =
+    &[line("by XADD, Redis engine: 1,000 WebSocket, 50 events/s", "CPU µs/delivery", AtMostFloor(1.15, 1.05))];
+const REDIS_MOST_PUBLISH: &[Line] = &[
+    line("most by PUBLISH, Redis engine, 16 in flight", "deliveries/s", AtLeastFloor(5.0, 12.0)),
+    line("… its CPU", "CPU µs/delivery", Shown),
+    line("p99 at 10 % of its own most, by PUBLISH", "ms", Shown),
+    line("p99 at 50 %, by PUBLISH", "ms", Shown),
+    line("p99 at 90 %, by PUBLISH", "ms", Shown),
+];
+const REDIS_MOST_XADD: &[Line] = &[
+    line("most by XADD, Redis engine, 16 in flight", "deliveries/s", AtLeastFloor(5.0, 12.0)),
+    line("… its CPU", "CPU µs/delivery", Shown),
+    line("p99 at 10 % of its own most, by XADD", "ms", Shown),
+    line("p99 at 50 %, by XADD", "ms", Shown),
+    line("p99 at 90 %, by XADD", "ms", Shown),
+];
+const REDIS_TOPICS: &[Line] = &[
+    line("1,000 topics, 5,000 events/s by PUBLISH, Redis engine", "CPU µs/event", AtMost(25.0, Some(12.0))),
+    line("… memory engine", "CPU µs/event", AtMost(25.0, Some(12.0))),
+];
+const REDIS_INTO: &[Line] = &[
+    line("by PUBLISH into 1 session, Redis engine", "events/s", AtLeast(50_000.0, Some(150_000.0))),
+    line("… memory engine", "events/s", AtLeast(50_000.0, Some(150_000.0))),
+    line("by PUBLISH into 1,000 sessions, Redis engine", "events/s", AtLeast(1_000.0, Some(2_000.0))),
+];
+const REDIS_LATENCY: &[Line] = &[
+    line("PUBLISH → on the socket of the instance that appends: p99", "ms", AtMost(5.0, Some(2.0))),
+    line("… of another instance", "ms", AtMost(5.0, Some(2.0))),
+];
+const REDIS_WEBHOOK: &[Line] = &[line("webhook → 200, Redis engine, 50 at a time: p99", "ms", AtMost(5.0, None))];
+const REDIS_REPLAY: &[Line] = &[
+    line("replay into one session, Redis engine: from the ring", "events/s", AtLeast(100_000.0, None)),
+    line("… from Redis", "events/s", AtLeast(30_000.0, None)),
+];
+const REDIS_CUT: &[Line] = &[
+    line("10,000 cut at once, Redis engine, back at the same instance", "s", AtMost(5.0, Some(2.0))),
+    line("… Redis range reads", "% of sessions", AtMost(1.0, None)),
+    line("… back at a younger instance", "s", AtMost(5.0, Some(2.0))),
+    line("… Redis range reads", "% of sessions", AtMost(1.0, None)),
+];
+const REDIS_SHARED: &[Line] = &[
+    line("Redis's CPU with three instances, 5,000 events/s by PUBLISH", "× with one", AtMost(1.3, None)),
+    line("… over HTTP", "× with one", AtMost(1.3, None)),
+    line("scripts, three instances, by PUBLISH", "per batch", AtMost(ONE_EACH, None)),
+    line("reads", "per script and instance", AtMost(ONE_EACH, None)),
+];
+const REDIS_KILLED: &[Line] = &[
+    line("Redis killed → /readyz 503", "s", AtMost(3.0, None)),
+    line("Redis back → next raw event", "s", AtMost(2.0, None)),
+];
+const REDIS_HOLDER: &[Line] = &[line("lease holder killed → next raw event", "s", AtMost(5.0, None))];
+
+/// One, and what a lease or a marker more or less than in the quiet stretch can add.
+const ONE_EACH: f64 = 1.02;
 /// Twenty queues of 256 KiB, and as much again for what an allocator keeps.
 const STALLED_QUEUES_MIB: f64 = 10.0;
 
 const fn line(what: &'static str, unit: &'static str, goal: Goal) -> Line {
     Line { what, unit, goal }
-}
-
-impl Scene {
-    /// So many sessions that hear the topic `bench`, all live, and sixteen lanes to publish to it. Every so many'th
-    /// session is looked at closely.
-    fn open(kind: Kind, setup: &Setup, transport: Transport, sessions: usize, sampled: usize) -> Result<Scene> {
-        let mut scene = Scene::publishing(kind, setup, 16)?;
-        scene.load.sample_every(sampled);
-        scene.load.connect(&scene.server, transport, sessions, &|_| String::new())?;
-        scene.load.wait_live()?;
-        Ok(scene)
-    }
-
-    /// A server without sessions.
-    fn publishing(kind: Kind, setup: &Setup, lanes: usize) -> Result<Scene> {
-        let server = Server::start(kind, setup)?;
-        let mut load = Load::new(kind)?;
-        load.publish_to(&server, lanes, &["bench".to_owned()], setup)?;
-        Ok(Scene { server, load })
-    }
-
-    /// What the server used of its core while something was done.
-    fn used(&mut self, work: impl FnOnce(&mut Load) -> Result<()>) -> Result<Used> {
-        let before = self.server.usage()?;
-        work(&mut self.load)?;
-        Ok(self.server.usage()?.since(&before))
-    }
 }
 
 /// Of latencies in microseconds, in milliseconds. Sorts them.

@@ -2,21 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::SERVE_FLOOR;
+use crate::way::Way;
+use crate::{SERVE_FLOOR, config, frames};
+
+/// How long a server may take to be ready for everything.
+const GETTING_READY: Duration = Duration::from_secs(10);
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Relay,
     Floor,
+}
+
+/// Where a relay keeps events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Memory,
+    Redis,
 }
 
 /// What a row wants of its server.
@@ -28,6 +39,12 @@ pub struct Setup {
     pub in_turn: bool,
     /// Relay: the endpoint's `ping`.
     pub ping: &'static str,
+    /// Relay: how events reach it. The floor has a way of its own.
+    pub way: Way,
+    /// Relay: where it keeps them.
+    pub engine: Engine,
+    /// Where the Redis is that way or engine need; a scene sees to it.
+    pub redis: Option<SocketAddr>,
 }
 
 /// A running server.
@@ -35,11 +52,13 @@ pub struct Server {
     child: Child,
     /// Kept open: a daemon that prints must not find a broken pipe.
     _stdout: BufReader<ChildStdout>,
-    config: Option<PathBuf>,
+    _config: Option<config::File>,
     /// Where subscribers connect.
     pub public: SocketAddr,
     /// Where events go: the same for the relay, a port of its own for the floor.
     pub publish: SocketAddr,
+    /// Relay: where its operators look.
+    admin: Option<SocketAddr>,
     /// From the start of the process to `ready`.
     pub ready_after: Duration,
 }
@@ -61,7 +80,19 @@ pub struct Used {
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { payload: 200, in_turn: false, ping: "25s" }
+        let (way, engine) = (Way::Http, Engine::Memory);
+        Setup { payload: 200, in_turn: false, ping: "25s", way, engine, redis: None }
+    }
+}
+
+impl Setup {
+    pub fn needs_redis(&self) -> bool {
+        self.way.is_redis() || self.engine == Engine::Redis
+    }
+
+    /// How events are published to a server of this kind.
+    pub fn way(&self, kind: Kind) -> Way {
+        if kind == Kind::Floor { Way::Trigger } else { self.way }
     }
 }
 
@@ -70,8 +101,8 @@ impl Server {
         let (mut command, config) = match kind {
             Kind::Floor => (floor(setup)?, None),
             Kind::Relay => {
-                let file = write_config(setup)?;
-                (relay(&file)?, Some(file))
+                let file = config::write(setup)?;
+                (relay(&file.0)?, Some(file))
             }
         };
         let started = Instant::now();
@@ -82,7 +113,36 @@ impl Server {
         let address = |name: &str| addresses.get(name).copied();
         let public = address("public").context("the server printed no public address")?;
         let publish = address("trigger").unwrap_or(public);
-        Ok(Server { child, _stdout: stdout, config, public, publish, ready_after })
+        let admin = address("admin");
+        Ok(Server { child, _stdout: stdout, _config: config, public, publish, admin, ready_after })
+    }
+
+    /// Ends it without a word.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// The status of `/readyz`.
+    pub fn readiness(&self) -> Result<u16> {
+        let admin = self.admin.context("the server printed no admin address")?;
+        let mut stream = TcpStream::connect(admin)?;
+        stream.set_read_timeout(Some(GETTING_READY))?;
+        stream.write_all(format!("GET /readyz HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(frames::head(&answer).context("/readyz has no head")?.0)
+    }
+
+    /// Waits until it says that everything it needs is there.
+    pub fn wait_ready(&self) -> Result<()> {
+        let started = Instant::now();
+        while self.readiness()? != 200 {
+            ensure!(started.elapsed() < GETTING_READY, "a relay did not become ready: {}", log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     fn proc(&self, file: &str) -> PathBuf {
@@ -109,9 +169,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(file) = &self.config {
-            let _ = fs::remove_file(file);
-        }
     }
 }
 
@@ -175,49 +232,9 @@ fn relay(config: &std::path::Path) -> Result<Command> {
     let binary = std::env::var("RELAY_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_relay").to_owned());
     let mut command = pinned(&binary);
     command.arg("-c").arg(config);
-    // Ten thousand cut sessions are no news, and a terminal would be measured.
-    command.stderr(fs::File::create(std::env::temp_dir().join("relay-fanout.log"))?);
+    // Ten thousand cut sessions are no news, and a terminal would be measured. Instances write to the same file.
+    command.stderr(fs::File::options().create(true).append(true).open(log_file())?);
     Ok(command)
-}
-
-/// The quickstart's features, on free ports, with room for what the rows do.
-fn write_config(setup: &Setup) -> Result<PathBuf> {
-    let text = format!(
-        r#"
-[server]
-listen = ["127.0.0.1:0"]
-
-[admin]
-listen = ["127.0.0.1:0"]
-
-[limits]
-exempt = ["127.0.0.0/8"]
-replay = 200_000
-
-[store]
-memory = "256MiB"
-
-[[stream]]
-name = "bench"
-topics = ["**"]
-max_events = 200_000
-
-[[source.webhook]]
-path = "/publish/{{topic...}}"
-topic = "{{path.topic}}"
-verify = "none"
-
-[[endpoint]]
-path = "/events"
-topics = ["bench"]
-allow = ["**"]
-ping = "{}"
-"#,
-        setup.ping
-    );
-    let file = std::env::temp_dir().join(format!("relay-fanout-{}.toml", std::process::id()));
-    fs::write(&file, text)?;
-    Ok(file)
 }
 
 /// Lines like `public  http://127.0.0.1:41234`, until `ready`.
@@ -226,8 +243,7 @@ fn read_addresses(stdout: &mut BufReader<ChildStdout>) -> Result<BTreeMap<String
     loop {
         let mut line = String::new();
         if stdout.read_line(&mut line)? == 0 {
-            let log = std::env::temp_dir().join("relay-fanout.log");
-            bail!("the server ended before it was ready: {}", fs::read_to_string(log).unwrap_or_default());
+            bail!("the server ended before it was ready: {}", log());
         }
         let mut words = line.split_whitespace();
         let Some(name) = words.next() else { continue };
@@ -237,4 +253,21 @@ fn read_addresses(stdout: &mut BufReader<ChildStdout>) -> Result<BTreeMap<String
         let address = words.next().and_then(|url| url.trim_start_matches("http://").parse().ok());
         addresses.extend(address.map(|address| (name.to_owned(), address)));
     }
+}
+
+fn log_file() -> PathBuf {
+    std::env::temp_dir().join("relay-fanout.log")
+}
+
+/// What relays said last.
+fn log() -> String {
+    let text = fs::read_to_string(log_file()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// Forgets what relays of earlier runs said.
+pub fn forget_log() -> Result<()> {
+    fs::File::create(log_file())?;
+    Ok(())
 }

@@ -42,6 +42,8 @@ struct Sample {
     /// The number of the last event of each lane: a lane's events are in order, so with an exact total none was lost.
     by_lane: BTreeMap<u16, u32>,
     order: u64,
+    /// From publish to arrival, in microseconds.
+    micros: Vec<u32>,
 }
 
 /// What came, of all sessions together.
@@ -50,8 +52,11 @@ pub struct Arrived {
     pub opened: usize,
     pub live: usize,
     pub delivered: u64,
-    /// From publish to arrival, in microseconds, of the sampled sessions.
-    pub micros: Vec<u32>,
+    /// What sampled sessions heard while nobody but the row itself publishes: number and time.
+    pub heard: Vec<(u32, Instant)>,
+    /// Gaps are told, not faults: a row that breaks things expects them.
+    pub gaps_expected: bool,
+    pub gaps: u32,
     /// Where a session that comes back may begin.
     pub cursor: Option<String>,
     /// Sessions that have read no more than the slowest; at 0 it is time to look again who that is.
@@ -92,6 +97,18 @@ impl Session {
     /// Equal for sampled sessions that saw the same events in the same order.
     pub fn order(&self) -> Option<u64> {
         self.sample.as_ref().map(|sample| sample.order)
+    }
+
+    /// Of a sampled session: from publish to arrival.
+    pub fn micros(&self) -> &[u32] {
+        self.sample.as_ref().map_or(&[], |sample| &sample.micros)
+    }
+
+    /// Forgets what was measured while things warmed up.
+    pub fn forget(&mut self) {
+        if let Some(sample) = &mut self.sample {
+            sample.micros.clear();
+        }
     }
 
     /// Reads no more, and has little room for what comes.
@@ -166,7 +183,11 @@ impl Session {
         let turn = self.events;
         self.events += 1;
         arrived.delivered += 1;
-        let (Some(sample), Some(publisher)) = (&mut self.sample, publisher) else { return };
+        let Some(sample) = &mut self.sample else { return };
+        let Some(publisher) = publisher else {
+            arrived.heard.extend(frames::number(event).map(|number| (number, now)));
+            return;
+        };
         // The floor's frames have no numbers: there the order is that of sending.
         let number = if publisher.is_numbered() { frames::number(event) } else { Some(turn) };
         let known = number.and_then(|number| Some((number, publisher.lane_of.get(number as usize)?)));
@@ -178,12 +199,14 @@ impl Session {
         if sample.by_lane.insert(*lane, number).is_some_and(|last| last >= number) && publisher.is_numbered() {
             arrived.fault = Some(format!("REORDERED: event {number} came after a later one"));
         }
-        arrived.micros.push(micros(publisher.stamps[number as usize], now));
+        sample.micros.push(micros(publisher.stamps[number as usize], now));
     }
 
     fn control(&mut self, control: &[u8], arrived: &mut Arrived) {
         let says = |what: &[u8]| memchr::memmem::find(&control[..control.len().min(64)], what).is_some();
-        if says(b"relay.gap") || says(b"relay.close") {
+        if says(b"relay.gap") && arrived.gaps_expected {
+            arrived.gaps += u32::from(self.sample.is_some());
+        } else if says(b"relay.gap") || says(b"relay.close") {
             arrived.fault = Some(format!("GAP: {}", String::from_utf8_lossy(control)));
         } else if says(b"relay.open") || says(b"id:") && !self.live {
             self.live = true;

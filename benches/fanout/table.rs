@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use crate::machine;
 use crate::rows::Row;
 use crate::server::Kind;
+use crate::{machine, redis};
 
 /// Other processes that use more than so many percent of a core make a reading doubtful.
 const DISTURBED: f64 = 10.0;
@@ -103,9 +103,11 @@ impl Table {
     fn heading(&self) -> String {
         format!(
             "{}; medians of {} run(s); 200-byte JSON payloads; the \
-             relay's default format (envelope) unless it says raw; the floor writes the bare payload.",
+             relay's default format (envelope) unless it says raw; the floor writes the bare payload; {} beside the \
+             load generator, with nothing on disk except where it is killed (appendfsync no).",
             machine::description(self.cores),
             self.runs,
+            redis::version(),
         )
     }
 }

@@ -77,17 +77,18 @@ impl Streams {
     }
 
     /// Says, in every partition that these patterns reach, that a source lost something here. `at`: under this name, so
-    /// that it is said once.
+    /// that it is said once. `if_known`: only where the source appended something before, since nobody waits for the rest
+    /// elsewhere.
     pub async fn tell_gap(
         &self,
         origin: &Origin,
         topics: &[Pattern],
-        at: Option<Name>,
+        (at, if_known): (Option<Name>, bool),
         now: Time,
     ) -> Result<(), Refused> {
         let table = self.table.load_full();
         for partition in table.reached(topics, false) {
-            let entry = gap(topics, at);
+            let entry = Entry { if_known, ..gap(topics, at) };
             self.append_to(&partition, vec![entry], Some(origin), now, &mut one()).await?;
         }
         self.settle(&table);
@@ -98,7 +99,7 @@ impl Streams {
     pub async fn lease(&self, source: &str, ask: &Ask<'_>) -> Result<Lease, Refused> {
         match &self.store {
             Some(store) => store.lease(source, ask).await,
-            None => Ok(Lease { mine: !ask.resign, fence: 0, done: None, free_for: None, known: false }),
+            None => Ok(Lease { mine: !ask.resign, fence: 0, before: 0, done: None, free_for: None, known: false }),
         }
     }
 

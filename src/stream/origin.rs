@@ -46,8 +46,10 @@ pub struct Ask<'a> {
 pub struct Lease {
     /// Whether the asker holds it.
     pub mine: bool,
-    /// Its number.
+    /// Its number, which rises whenever somebody takes it.
     pub fence: u64,
+    /// Its number before that was asked.
+    pub before: u64,
     /// Everything up to here is appended, said the last holder.
     pub done: Option<Name>,
     /// How long it has been free, if it is.

@@ -100,6 +100,8 @@ pub(super) struct Entry {
     pub name: Option<Name>,
     /// Whether it removes what is retained of its topic.
     pub clears: bool,
+    /// Only where its source appended something before.
+    pub if_known: bool,
 }
 
 impl Entry {
@@ -108,7 +110,8 @@ impl Entry {
         let list: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
         let bytes = serde_json::to_vec(&list).expect("texts are JSON").into();
         let topic = Topic::new(topic).expect("gaps have topics");
-        Entry { at: 0, topic, payload: Payload { kind: Kind::Gap, bytes }, key: None, name: None, clears: false }
+        let payload = Payload { kind: Kind::Gap, bytes };
+        Entry { at: 0, topic, payload, key: None, name: None, clears: false, if_known: false }
     }
 }
 
@@ -353,6 +356,7 @@ impl Partition {
             }
             let now = state.advance(now);
             if let Some(origin) = origin {
+                batch.retain(|entry| !entry.if_known || state.knows(&origin.source));
                 batch.retain(|entry| entry.name.is_none_or(|name| state.is_news(&origin.source, name)));
             }
             let placed = batch.into_iter().map(|entry| self.put(state, entry, now)).collect();
@@ -371,7 +375,7 @@ impl Partition {
 
     /// Gives one entry its place, or that of the first with its key.
     fn put(&self, state: &mut State, entry: Entry, time: Time) -> Placed {
-        let Entry { at, topic, payload, key, name: _, clears } = entry;
+        let Entry { at, topic, payload, key, name: _, clears, if_known: _ } = entry;
         let first = key.and_then(|key| state.duplicate_of(&key));
         let position = first.unwrap_or(state.log().head() + 1);
         let epoch = state.lives().epoch;

@@ -106,6 +106,11 @@ impl State {
         first
     }
 
+    /// Whether a source said anything before.
+    pub fn knows(&self, source: &Arc<str>) -> bool {
+        self.names.contains_key(source)
+    }
+
     /// Whether a source did not say this before; remembered as said. Sources are as many as the file has.
     pub fn is_news(&mut self, source: &Arc<str>, name: Name) -> bool {
         let news = self.names.get(source).is_none_or(|last| name.follows(*last));

@@ -190,7 +190,7 @@ impl Stream {
         let payload = Payload { kind, bytes: Bytes::copy_from_slice(&bytes) };
         let clears = self.clears(&payload);
         let key = draft.dedupe.as_ref().map(Key::from);
-        Entry { at, topic: draft.topic, key, name: draft.name, clears, payload }
+        Entry { at, topic: draft.topic, key, name: draft.name, clears, if_known: false, payload }
     }
 
     fn clears(&self, payload: &Payload) -> bool {

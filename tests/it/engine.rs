@@ -232,6 +232,7 @@ macro_rules! suite {
                 reload {
                     a_stream_keeps_its_events_by_name,
                     other_limits_hold_at_once,
+                    a_stream_that_comes_back_can_be_used,
                     topics_move_with_the_file,
                     an_apply_is_seen,
                     appends_go_on_during_applies,

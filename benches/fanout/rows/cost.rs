@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::{Scale, Scene};
-use crate::load::Load;
+use super::{Scale, percentile};
 use crate::publish::Pace;
-use crate::server::{Kind, Server, Setup};
+use crate::scene::Scene;
+use crate::server::{Kind, Setup};
 use crate::subscribe::Transport;
 use crate::table::Reading;
 
@@ -17,15 +17,15 @@ const STRANGERS_PER_SESSION: usize = 100;
 const STRANGERS_EVENTS_PER_SECOND: f64 = 2_000.0;
 
 pub fn websocket(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
-    per_delivery(scale, kind, Transport::WebSocket)
+    per_delivery(scale, kind, Transport::WebSocket, &Setup::default())
 }
 
 pub fn sse(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
-    per_delivery(scale, kind, Transport::Sse)
+    per_delivery(scale, kind, Transport::Sse, &Setup::default())
 }
 
-fn per_delivery(scale: Scale, kind: Kind, transport: Transport) -> Result<Vec<Reading>> {
-    let mut scene = Scene::open(kind, &Setup::default(), transport, SESSIONS, 8)?;
+pub fn per_delivery(scale: Scale, kind: Kind, transport: Transport, setup: &Setup) -> Result<Vec<Reading>> {
+    let mut scene = Scene::open(kind, setup, transport, SESSIONS, 8, 16)?;
     let pace = Pace::Rate(PER_SECOND);
     scene.load.publish(pace, scale.stretch, scale.events(PER_SECOND) / 4)?;
     scene.load.settle_all()?;
@@ -36,17 +36,21 @@ fn per_delivery(scale: Scale, kind: Kind, transport: Transport) -> Result<Vec<Re
         load.settle_all()
     })?;
     let value = used.micros / (f64::from(events) * SESSIONS as f64);
-    let p99 = super::percentile(&mut scene.load.arrived.micros, 0.99);
-    Ok(vec![Reading { value, note: format!("{:.2} µs in user space, p99 {p99:.1} ms", value * used.user_share) }])
+    let p99 = percentile(&mut scene.load.micros(), 0.99);
+    let mut note = format!("{:.2} µs in user space, p99 {p99:.1} ms", value * used.user_share);
+    note += &used.in_redis(events);
+    Ok(vec![Reading { value, note }])
+}
+
+pub fn thousand_topics(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
+    per_event(scale, kind, &Setup::default()).map(|reading| vec![reading])
 }
 
 /// Each session hears one topic, each event is heard by one session.
-pub fn thousand_topics(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
-    let setup = Setup { in_turn: true, ..Setup::default() };
-    let server = Server::start(kind, &setup)?;
-    let mut scene = Scene { server, load: Load::new(kind)? };
+pub fn per_event(scale: Scale, kind: Kind, setup: &Setup) -> Result<Reading> {
+    let mut scene = Scene::start(kind, &Setup { in_turn: true, ..*setup })?;
     let topics: Vec<String> = (0..TOPICS).map(|topic| format!("bench/{topic}")).collect();
-    scene.load.publish_to(&scene.server, 32, &topics, &setup)?;
+    scene.publish_to(&topics, 32)?;
     let own = |session: usize| format!("?topic=bench/{session}");
     scene.load.connect(&scene.server, Transport::WebSocket, TOPICS, &own)?;
     scene.load.wait_live()?;
@@ -65,9 +69,10 @@ pub fn thousand_topics(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let mut note = format!("{:.1} µs in user space", value * used.user_share);
     // The floor's frames have no numbers, and here a session hears only some of them.
     if kind == Kind::Relay {
-        note += &format!(", p99 {:.1} ms", super::percentile(&mut scene.load.arrived.micros, 0.99));
+        note += &format!(", p99 {:.1} ms", percentile(&mut scene.load.micros(), 0.99));
     }
-    Ok(vec![Reading { value, note }])
+    note += &used.in_redis(events);
+    Ok(Reading { value, note })
 }
 
 /// The same event, heard by one session, without and with 100,000 topics and patterns that others asked for.

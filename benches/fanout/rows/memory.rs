@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Scale, Scene, percentile};
+use super::{Scale, percentile};
 use crate::load::Load;
 use crate::publish::Pace;
+use crate::scene::Scene;
 use crate::server::{Kind, Setup, kernel_kib};
 use crate::subscribe::Transport;
 use crate::table::Reading;
@@ -30,7 +31,7 @@ pub fn sse(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
 /// Growth from before the first session to all open and idle, after churn, heartbeats and an event.
 fn idle(scale: Scale, kind: Kind, transport: Transport) -> Result<Vec<Reading>> {
     let setup = Setup { ping: "2s", ..Setup::default() };
-    let Scene { server, mut load } = Scene::publishing(kind, &setup, 1)?;
+    let Scene { server, mut load, .. } = Scene::publishing(kind, &setup, 1)?;
     load.idle(Duration::from_millis(300))?;
     let (before, kernel_before) = (server.pss_kib()?, kernel_kib()?);
     for _ in 0..CHURN {
@@ -65,14 +66,14 @@ fn one_event(load: &mut Load) -> Result<()> {
 /// All read; then some stop.
 pub fn stalled(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
     let setup = Setup { payload: LARGE, ..Setup::default() };
-    let Scene { server, mut load } = Scene::open(kind, &setup, Transport::WebSocket, READERS, 1)?;
+    let Scene { server, mut load, .. } = Scene::open(kind, &setup, Transport::WebSocket, READERS, 1, 16)?;
     let pace = Pace::Rate(LARGE_PER_SECOND);
     let events = scale.events(LARGE_PER_SECOND);
     load.publish(pace, scale.stretch * 2, events / 4)?;
     load.forget();
     load.publish(pace, scale.stretch * 2, events)?;
     load.settle_all()?;
-    let undisturbed = percentile(&mut load.arrived.micros, 0.99);
+    let undisturbed = percentile(&mut load.micros(), 0.99);
 
     let (files, before, kernel_before) = (server.open_files()?, server.pss_kib()?, kernel_kib()?);
     load.stall(0..STALLED)?;
@@ -86,7 +87,7 @@ pub fn stalled(scale: Scale, kind: Kind) -> Result<Vec<Reading>> {
         most = most.max(server.pss_kib()?);
         kernel = kernel.max(kernel_kib()?);
     }
-    let disturbed = percentile(&mut load.arrived.micros, 0.99);
+    let disturbed = percentile(&mut load.micros(), 0.99);
     let ended = files.saturating_sub(server.open_files()?);
     let p99s = format!("{undisturbed:.2} and {disturbed:.2} ms");
     let (gained, kernel) = ((most - before) / 1024.0, (kernel - kernel_before) / 1024.0);

@@ -11,6 +11,9 @@ use crate::stream::{Lease, Name};
 /// Who cannot prove that it heard everything leaves a free lease for so long to those who can.
 const GRACE: Duration = Duration::from_millis(1500);
 
+/// A lease that is not asked for again is free after this.
+pub const TTL: Duration = Duration::from_secs(3);
+
 /// What to ask the store for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
@@ -36,7 +39,8 @@ pub enum Turn {
 /// Where a new holder begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the first that was heard. Something was missed before it, or this is the very beginning.
+    /// With the first that was heard. Something was missed before it; or this is the very beginning, as far as anybody
+    /// knows: then it was only where the source is found to have appended something before.
     #[allow(missing_docs)]
     Afresh { gap: bool },
     /// Right after this.
@@ -50,8 +54,9 @@ pub enum Start {
 pub enum Work {
     /// To append these.
     Append(Vec<Heard>),
-    /// Up to here something is missing.
-    TellGap(Name),
+    /// Up to here something is missing; perhaps only where the source is known.
+    #[allow(missing_docs)]
+    TellGap { at: Name, if_known: bool },
     /// To ask the store: it must know what is done before more is, or it is to be told that we resign.
     Ask,
     /// Nothing.
@@ -75,6 +80,8 @@ pub struct Duty {
     alone: bool,
     /// The fence under which we held it last, if nobody else did since.
     last: Option<u64>,
+    /// When the store said last that we do.
+    held: Option<Instant>,
     /// Seen free in each answer since.
     free: Option<Instant>,
     /// It is to be given back.
@@ -85,6 +92,10 @@ pub struct Duty {
     begins_with_gap: bool,
     /// What was missed before one of the first so many stretches was missed before we held it.
     stretches: u64,
+    /// The gap that is owed is one only where the source is known.
+    if_known: bool,
+    /// It forgot everything before this lease.
+    emptied: bool,
     /// The store must know what is done before anything else is: or a successor would begin elsewhere.
     unsaid: bool,
 }
@@ -145,7 +156,7 @@ impl Duty {
         };
         self.forgetful |= went_back || self.known && !lease.known;
         let turn = match lease.mine {
-            true if wish.may_take => self.granted(wish, lease),
+            true if wish.may_take => self.granted(wish, lease, now),
             // A lease that nobody ever held, and that is ours unasked or although we give it back: there is no store.
             true if !lease.known => {
                 self.alone = true;
@@ -166,14 +177,17 @@ impl Duty {
         turn
     }
 
-    fn granted(&mut self, wish: Wish, lease: &Lease) -> Turn {
+    fn granted(&mut self, wish: Wish, lease: &Lease, now: Instant) -> Turn {
         self.free = None;
         if self.fence == Some(lease.fence) {
+            self.held = Some(now);
             self.unsaid &= wish.done.is_none() || wish.done != self.fence.zip(self.done);
             return Turn::Stays;
         }
-        let follows = |last| lease.fence == last || lease.fence == last + 1 || !lease.known;
-        let ours = self.last.is_some_and(follows);
+        // What a store forgot somebody else may have held since ours ran out.
+        let lasts = self.held.is_some_and(|held| now.duration_since(held) < TTL);
+        let ours = self.last.is_some_and(|last| last == lease.before || !lease.known && (lasts || self.alone));
+        self.held = Some(now);
         self.leave();
         self.fence = Some(lease.fence);
         self.last = self.fence;
@@ -183,6 +197,8 @@ impl Duty {
             Some(done) => Start::After(done),
             None => Start::Afresh { gap: true },
         };
+        // A store that knows nothing takes anything, also from one that slept since long ago; unless it is told a fence.
+        self.emptied = self.known && !lease.known && !self.alone;
         self.forgetful = false;
         Turn::Took(start)
     }
@@ -217,11 +233,16 @@ impl Duty {
 
     /// Where we begin, now that we hold it.
     pub fn start(&mut self, start: Start, ear: &Ear) {
-        self.unsaid = !matches!(start, Start::After(_));
+        self.unsaid = self.emptied || !matches!(start, Start::After(_));
+        self.if_known = match start {
+            Start::Afresh { gap } => !gap,
+            Start::After(_) => self.emptied,
+            Start::Beyond => false,
+        };
         self.done = match start {
+            Start::After(name) if self.emptied => Some(owing(name)),
             Start::After(name) => Some(name),
-            Start::Afresh { gap: false } => ear.ring.begun(),
-            Start::Afresh { gap: true } => ear.ring.begun().map(owing),
+            Start::Afresh { .. } => ear.ring.begun().map(owing),
             Start::Beyond => ear.ring.latest().map(owing),
         };
         self.stretches = ear.ring.stretches();
@@ -235,22 +256,24 @@ impl Duty {
     }
 
     /// What to do next, as the holder: at most so many messages, and not much more than so many bytes.
-    pub fn work(&mut self, ear: &Ear, most: usize, bytes: usize) -> Work {
+    pub fn work(&mut self, ear: &Ear, now: Instant, (most, bytes): (usize, usize)) -> Work {
         if self.fence.is_none() {
             return Work::Rest;
         }
         // Who missed something while it held the lease gives it back, because somebody else may have heard all.
         self.resigning |= !ear.is_hearing();
-        if self.unsaid {
+        // A lease that ran out is perhaps another one's. (An append would be refused then; unless the store forgot that.)
+        let ran_out = self.held.is_none_or(|held| now.duration_since(held) >= TTL);
+        if self.unsaid || ran_out {
             return Work::Ask;
         }
         if let Some(at) = self.done.filter(|done| owes(*done)) {
-            return Work::TellGap(paid(at));
+            return Work::TellGap { at: paid(at), if_known: self.if_known };
         }
         match ear.ring.next(self.done, most, bytes) {
             Next::These(these) => return Work::Append(these),
             Next::Gap { at, stretch } if !self.resigning && stretch <= self.stretches => {
-                (self.done, self.unsaid) = (Some(owing(at)), true);
+                (self.done, self.unsaid, self.if_known) = (Some(owing(at)), true, false);
                 return Work::Ask;
             }
             Next::Gap { .. } => self.resigning = true,

@@ -59,7 +59,7 @@ async fn append(feed: &Arc<Feed>, holder: &mut Holder) {
 async fn step(feed: &Feed, holder: &mut Holder) -> bool {
     let work = {
         let mut ear = feed.ear();
-        let work = holder.duty.work(&ear, BATCH, BATCH_BYTES);
+        let work = holder.duty.work(&ear, Instant::now(), (BATCH, BATCH_BYTES));
         ear.settle(holder.duty.done(), Instant::now());
         work
     };
@@ -75,8 +75,8 @@ async fn step(feed: &Feed, holder: &mut Holder) -> bool {
                 last.into_iter().for_each(|last| holder.duty.appended(last));
             }
         }
-        Work::TellGap(at) => {
-            if holder.tell_gap(Some(at)).await {
+        Work::TellGap { at, if_known } => {
+            if holder.tell_gap(Some(at), if_known).await {
                 holder.duty.appended(at);
             }
         }

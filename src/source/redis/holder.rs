@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::duty::{Duty, Turn, Wish};
+use super::duty::{Duty, TTL, Turn, Wish};
 use super::feed::Feed;
 use crate::event::Time;
 use crate::link::Backoff;
 use crate::stream::{Ask, Draft, Name, Origin, Refused};
 
-/// A lease that is not asked for again is free after this.
-const TTL: Duration = Duration::from_secs(3);
 /// A holder asks for it so often.
 const RENEWED: Duration = Duration::from_secs(1);
 /// The others look so often whether it is free, a little more or less.
@@ -95,12 +93,13 @@ impl Holder {
         self.stored(stored.map(drop)).await
     }
 
-    /// Tells, wherever events of the source could be, that some up to this name are missing.
-    pub async fn tell_gap(&mut self, at: Option<Name>) -> bool {
+    /// Tells, wherever events of the source could be, that some up to this name are missing. `if_known`: only where there
+    /// are events of it, if there are.
+    pub async fn tell_gap(&mut self, at: Option<Name>, if_known: bool) -> bool {
         let Some(origin) = self.origin() else { return false };
-        let told = self.feed.streams.tell_gap(&origin, &self.feed.reach(), at, Time::now()).await;
+        let told = self.feed.streams.tell_gap(&origin, &self.feed.reach(), (at, if_known), Time::now()).await;
         let told = self.stored(told).await;
-        if told {
+        if told && !if_known {
             self.feed.counters.gap();
             tracing::warn!(source = %self.feed.label, "messages of a source may be missing; a gap is told");
         }

@@ -118,7 +118,7 @@ impl<'f> Reader<'f> {
     async fn begin(&mut self) -> Result<(), Down> {
         let info = self.look(Name(u64::MAX, 0)).await?.map(|look| look.info).unwrap_or_default();
         let tail = Tail::end(&info);
-        if self.gap && !self.holder.tell_gap(Some(tail.at())).await {
+        if !self.holder.tell_gap(Some(tail.at()), !self.gap).await {
             return Ok(());
         }
         self.holder.duty.appended(tail.at());
@@ -138,7 +138,7 @@ impl<'f> Reader<'f> {
             let taken = match first {
                 Step::Gap(at) => {
                     rest = &rest[1..];
-                    self.holder.tell_gap(*at).await
+                    self.holder.tell_gap(*at, false).await
                 }
                 Step::Entry(_) => {
                     let gap = rest.iter().position(|step| matches!(step, Step::Gap(_))).unwrap_or(rest.len());

@@ -1,8 +1,9 @@
 -- Appends a batch to one partition, whole or not at all.
 -- KEYS  log, meta, keys, order, values, topics, and where a source is (if it has names)
 -- ARGV  run id, time in ms (empty: the server's), an epoch for a new life, entries to keep, max_age in ms (0: none),
---       retain, most keys, fence (empty: no source), two known places (epoch, position), then of each draft: topic, kind, payload, digest, window in ms, and its
---       name in two numbers (empty: none)
+--       retain, most keys, fence (empty: no source), two known places (epoch and position each), then of each draft:
+--       topic, kind, payload, digest, window in ms (or `known`: only where its source appended before), and its name in
+--       two numbers (empty: none)
 -- Returns 0 to a holder that has been overtaken, else two numbers for each draft: epoch and position; of a duplicate the
 -- position is negative, and of what its source had appended before both are 0.
 local log, meta, keys, order, values, topics, at =
@@ -44,7 +45,7 @@ for i = 13, #ARGV, 7 do
     local own_marker, own_count = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6])
     local known = false
     if own_marker then
-        if comes_before(own_marker, own_count) then
+        if comes_before(own_marker, own_count) or (window == 'known' and marker < 0) then
             known = true
             placed[#placed + 1] = 0
             placed[#placed + 1] = 0

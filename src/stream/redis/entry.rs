@@ -11,6 +11,8 @@ use crate::topic::Topic;
 
 /// A JSON event that removes what is retained of its topic.
 const CLEARS: &str = "json clear";
+/// In the place of a window: only where the source appended something before.
+const IF_KNOWN: &str = "known";
 
 /// Adds the seven arguments of a draft.
 pub(super) fn write(entry: &Entry, command: &mut Cmd) {
@@ -18,7 +20,7 @@ pub(super) fn write(entry: &Entry, command: &mut Cmd) {
     command.arg(entry.topic.as_str()).arg(kind).arg(&entry.payload.bytes[..]);
     match &entry.key {
         Some(key) => command.arg(key.digest.bytes()).arg(key.window.as_millis().min(u128::from(u32::MAX)) as u64),
-        None => command.arg("").arg(""),
+        None => command.arg("").arg(if entry.if_known { IF_KNOWN } else { "" }),
     };
     match entry.name {
         Some(name) => command.arg(name.0).arg(name.1),

@@ -21,11 +21,11 @@ impl Store {
             command.arg(says.as_ref().map_or(&[const { String::new() }; 3], |says| says));
         };
         let answer = self.link.run(&LEASE, &keys, &fill).await?;
-        type Answer = (u8, u64, String, String, i64, u8);
-        let (mine, fence, marker, count, free, known) =
+        type Answer = (u8, u64, u64, String, String, i64, u8);
+        let (mine, fence, before, marker, count, free, known) =
             Answer::from_redis_value(answer).map_err(|error| Down(error.to_string()))?;
         let done = marker.parse().ok().zip(count.parse().ok()).map(|(marker, count)| Name(marker, count));
         let free_for = u64::try_from(free).ok().map(Duration::from_millis);
-        Ok(Lease { mine: mine == 1, fence, done, free_for, known: known == 1 })
+        Ok(Lease { mine: mine == 1, fence, before, done, free_for, known: known == 1 })
     }
 }

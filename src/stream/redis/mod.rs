@@ -55,7 +55,7 @@ pub(super) struct Store {
     pub older: Arc<Older>,
     /// Behind which entry the tail of a partition is read on, by the partition's hash. Whoever changes what a partition
     /// mirrors holds it.
-    places: tokio::sync::Mutex<HashMap<u32, Place>>,
+    places: tokio::sync::Mutex<HashMap<u32, Id>>,
     /// Something was mirrored.
     news: Notify,
     /// The table of streams changed, or the store is let go.
@@ -66,14 +66,8 @@ pub(super) struct Store {
     troubles: Mutex<HashMap<String, String>>,
 }
 
-/// What the tail knows of a partition.
-#[derive(Debug, Clone, Copy, Default)]
-struct Place {
-    /// The id of the entry it has read last.
-    id: (u64, u64),
-    /// It was found, and is mirrored from there on.
-    open: bool,
-}
+/// Of an entry: its time and its position.
+type Id = (u64, u64);
 
 /// Where an event landed.
 pub(super) struct Landed {

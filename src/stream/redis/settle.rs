@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue, Value};
 
-use super::{Place, Store, candidate, entry, locked};
+use super::{Id, Store, candidate, entry, locked};
 use crate::event::{Epoch, Event};
 use crate::link::{Down, Script, Wire};
 use crate::stream::Partition;
@@ -23,7 +23,7 @@ const UNKNOWN: u64 = 8192;
 pub(super) struct Look {
     found: Found,
     /// The id of its last entry.
-    last: (u64, u64),
+    last: Id,
 }
 
 impl Store {
@@ -48,13 +48,13 @@ impl Store {
     }
 
     /// Makes the mirror follow what was found. Called with the places locked.
-    pub(super) async fn settle(&self, partition: &Partition, place: &mut Place, look: Look) -> Result<(), Down> {
+    pub(super) async fn settle(&self, partition: &Partition, id: &mut Id, look: Look) -> Result<(), Down> {
         let Look { found, last } = look;
         let lives = partition.lives();
         let head = partition.head().1;
-        if !place.open {
+        if !partition.is_open() {
             let values = self.values(partition, found.position).await?;
-            (place.id, place.open) = (last, true);
+            *id = last;
             partition.open(found, values);
             return Ok(());
         }
@@ -72,7 +72,7 @@ impl Store {
         let far = || found.position.saturating_sub(UNKNOWN).max(found.first.saturating_sub(1));
         let to = common.unwrap_or_else(far);
         let values = self.values(partition, to).await?;
-        place.id = if to == found.position { last } else { self.id_of(partition, to).await? };
+        *id = if to == found.position { last } else { self.id_of(partition, to).await? };
         tracing::warn!(
             stream = %partition.place().stream,
             partition = partition.place().partition,
@@ -112,7 +112,7 @@ impl Store {
     }
 
     /// The id behind which the entry after this position stands.
-    async fn id_of(&self, partition: &Partition, position: u64) -> Result<(u64, u64), Down> {
+    async fn id_of(&self, partition: &Partition, position: u64) -> Result<Id, Down> {
         let read = self.entries(partition, position, position).await?;
         Ok(read.events.first().map_or((0, 0), |event| (event.time.0, event.position)))
     }
@@ -125,8 +125,8 @@ impl Store {
             return Ok(());
         }
         let look = self.look(partition, None).await?;
-        let place = places.entry(partition.place().hash).or_default();
-        self.settle(partition, place, look).await
+        let id = places.entry(partition.place().hash).or_default();
+        self.settle(partition, id, look).await
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use super::{Store, entry, locked};
+use super::{Id, Store, entry, locked};
 use crate::event::Event;
 use crate::link::server::Topology;
 use crate::link::{Backoff, Down, Wire};
@@ -170,7 +170,7 @@ impl Store {
     async fn add_places(&self, command: &mut Cmd, group: &Partitions) {
         let places = self.places.lock().await;
         for partition in group {
-            let (time, position) = places.get(&partition.place().hash).map_or((0, 0), |place| place.id);
+            let (time, position) = places.get(&partition.place().hash).copied().unwrap_or_default();
             command.arg(format!("{time}-{position}"));
         }
     }
@@ -183,10 +183,10 @@ impl Store {
         let mut places = self.places.lock().await;
         for (key, entries) in logs(answer) {
             let Some(partition) = by_key.get(&key) else { continue };
-            let place = places.entry(partition.place().hash).or_default();
+            let id = places.entry(partition.place().hash).or_default();
             taken.longest = taken.longest.max(entries.len());
             taken.bytes += entries.iter().map(entry::size).sum::<usize>();
-            if self.follow(partition, &mut place.id, entries).await.is_err() {
+            if self.follow(partition, id, entries).await.is_err() {
                 taken.astray.push(Arc::clone(partition));
             }
         }
@@ -194,7 +194,7 @@ impl Store {
     }
 
     /// Mirrors entries of one partition, as far as they follow what is there.
-    async fn follow(&self, partition: &Arc<Partition>, id: &mut (u64, u64), entries: Vec<Value>) -> Result<(), Astray> {
+    async fn follow(&self, partition: &Arc<Partition>, id: &mut Id, entries: Vec<Value>) -> Result<(), Astray> {
         let mut batch: Vec<(Arc<Event>, bool)> = Vec::with_capacity(entries.len());
         let (epoch, mut head) = partition.head();
         for value in entries {

@@ -90,6 +90,17 @@ pub fn a_new_partition_is_unread(make: Make) {
     );
 }
 
+pub fn a_stream_that_comes_back_can_be_used(make: Make) {
+    let streams = make(vec![stream("a", 10)], AMPLE, 1);
+    put(&streams, "a/x", "1", 1);
+    streams.apply(vec![], AMPLE);
+    streams.apply(vec![stream("a", 10)], AMPLE);
+    crate::harness::until(|| streams.is_open(), || "it does not open again".into());
+    put(&streams, "a/x", "2", 2);
+    let a = only(&streams, "a");
+    assert_eq!(payloads(&tail(&a, 0)), ["2"]);
+}
+
 pub fn topics_move_with_the_file(make: Make) {
     let streams = make(vec![], AMPLE, 0);
     put(&streams, "a/x", "1", 1);
