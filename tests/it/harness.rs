@@ -306,10 +306,11 @@ pub fn seed() -> u64 {
     seed
 }
 
-fn lines(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+/// What a process says, line by line.
+pub fn lines(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        // Reads on after `ready`, so that the relay never meets a closed or full pipe.
+        // Reads on when nobody listens any more, so that the process never meets a closed or full pipe.
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let _ = sender.send(line);
         }

@@ -4,17 +4,18 @@
 mod redis;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Instant;
 
 use relay::close::Close;
 use relay::config;
 use serde_json::Value;
 
-use crate::client::http;
-use crate::harness::{Relay, config as on_free_ports, fresh_folder, until};
+use crate::client::{http, soon};
+use crate::harness::{Relay, config as on_free_ports, fresh_folder, lines, until};
 use crate::redis::Redis;
 
 const README: &str = include_str!("../../README.md");
@@ -170,7 +171,7 @@ const REDIS: &str = "redis://127.0.0.1:6379";
 /// A command that has no end, and what it says.
 struct Listening {
     child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    lines: mpsc::Receiver<String>,
 }
 
 impl Drop for Listening {
@@ -232,7 +233,7 @@ impl Stage {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("exec {}", self.here(command))).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = shell.spawn().expect("sh");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let lines = lines(child.stdout.take().expect("piped"));
         self.listening.push(Listening { child, lines });
         let sessions = self.listening.len();
         until(|| self.relay.stats()["sessions"] == sessions, || format!("`{command}` opened no session"));
@@ -270,8 +271,10 @@ impl Stage {
         let data = data.unwrap_or_else(|| panic!("no payload in `{command}`"));
         assert!(!self.listening.is_empty(), "somebody listens to `{command}`");
         for listening in &mut self.listening {
-            let heard = listening.lines.by_ref().map_while(Result::ok).find(|line| line.contains(data));
-            assert!(heard.is_some(), "it ended before it heard {data}");
+            let deadline = soon();
+            let left = || deadline.saturating_duration_since(Instant::now());
+            let next = || listening.lines.recv_timeout(left()).unwrap_or_else(|e| panic!("{data} never came: {e}"));
+            while !next().contains(data) {}
         }
     }
 }
