@@ -59,7 +59,7 @@ impl Streams {
         if partition.is_behind() || self.memory.is_behind() {
             return Err(Refused::Behind);
         }
-        let landed = store.append(partition, &batch, origin, now).await?;
+        let landed = store.append(partition, batch, origin, now).await?;
         partition.count_duplicates(landed.iter().filter(|one| one.duplicate).count());
         for one in landed {
             appended.duplicates += usize::from(one.duplicate);

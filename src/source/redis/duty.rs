@@ -84,6 +84,8 @@ pub struct Duty {
     fences: u64,
     /// When the store said last that we do.
     held: Option<Instant>,
+    /// Nobody can prove anything: Redis is another process than the one that said what was appended last.
+    pub hopeless: bool,
     /// Seen free in each answer since.
     free: Option<Instant>,
     /// It is to be given back.
@@ -138,7 +140,7 @@ impl Duty {
     /// What to ask for. `ready`: what is said can be heard; `proves`: and everything after this name was.
     pub fn wish(&self, now: Instant, ready: bool, proves: impl Fn(Name) -> bool) -> Wish {
         let resign = self.resigning && (self.fence.is_none() || self.drained);
-        let has_waited = || self.free.is_some_and(|since| now.duration_since(since) >= GRACE);
+        let has_waited = || self.hopeless || self.free.is_some_and(|since| now.duration_since(since) >= GRACE);
         let has_proof = || !self.forgetful && self.done.is_some_and(proves);
         let may_begin = || ready && (!self.known || self.alone || has_proof() || has_waited());
         let done = self.fence.zip(self.done);

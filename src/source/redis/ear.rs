@@ -117,6 +117,11 @@ impl Ear {
         self.is_hearing() && self.ring.is_complete_after(paid(done))
     }
 
+    /// Whether this name was given to what another process said: then nobody heard everything since.
+    pub fn is_of_another(&self, done: Name) -> bool {
+        matches!(self.hearing, Hearing::All { run, .. } if !same_run(paid(done), run))
+    }
+
     /// Takes in what the connection says.
     pub fn hear(&mut self, said: Said, now: Instant) -> News {
         match said {

@@ -14,6 +14,10 @@ use super::ring::Heard;
 use crate::event::Time;
 use crate::stream::Draft;
 
+/// From one append to the next: the first message of a while goes at once, those of a stream of them together, so that a
+/// way to the store and back is not gone for each. At 5,000 a second this takes a fraction of the CPU for each, and what
+/// is published is on the sockets within 2 ms as before.
+const PACE: Duration = Duration::from_millis(1);
 /// Who is told to stop has so long to append what was heard, and to give the lease back.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -40,7 +44,10 @@ pub(super) async fn run(feed: &Arc<Feed>, mut stop: watch::Receiver<bool>, liste
 async fn append(feed: &Arc<Feed>, holder: &mut Holder) {
     let mut hearing = false;
     loop {
+        let begun = Instant::now();
         if step(feed, holder).await {
+            // What is heard meanwhile is appended together.
+            tokio::time::sleep(PACE.saturating_sub(begun.elapsed())).await;
             continue;
         }
         tokio::select! {
@@ -89,6 +96,7 @@ async fn step(feed: &Feed, holder: &mut Holder) -> bool {
 async fn ask(feed: &Feed, holder: &mut Holder) -> bool {
     let wish = {
         let ear = feed.ear();
+        holder.duty.hopeless = holder.duty.done().is_some_and(|done| ear.is_of_another(done));
         holder.duty.wish(Instant::now(), ear.is_hearing(), |name| ear.proves(name))
     };
     let turn = holder.ask(wish).await;

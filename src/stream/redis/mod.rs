@@ -8,6 +8,7 @@ mod live;
 mod probe;
 mod settle;
 mod tail;
+mod together;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -62,6 +63,8 @@ pub(super) struct Store {
     pub changed: Notify,
     /// The last place that was acknowledged in each partition: what an answer promised must be there, or be told.
     promised: Mutex<HashMap<u32, (Epoch, u64)>>,
+    /// What goes with the next append of its partition.
+    waiting: together::Waiting,
     /// What keeps the tails from being read, by connection.
     troubles: Mutex<HashMap<String, String>>,
 }
@@ -98,6 +101,7 @@ impl Store {
             news: Notify::new(),
             changed: Notify::new(),
             promised: Mutex::default(),
+            waiting: Mutex::default(),
             troubles: Mutex::default(),
         })
     }
@@ -105,13 +109,16 @@ impl Store {
     /// Appends a batch to one partition, and waits for it to come back. Refused, it may be there all the same: an answer
     /// can be lost.
     pub async fn append(
-        &self,
-        partition: &Partition,
-        batch: &[Entry],
+        self: &Arc<Self>,
+        partition: &Arc<Partition>,
+        batch: Vec<Entry>,
         origin: Option<&Origin>,
         now: Time,
     ) -> Result<Vec<Landed>, Refused> {
-        let landed = self.put(partition, batch, origin, now).await?;
+        let landed = match origin {
+            Some(_) => self.put(partition, &batch, origin, now).await?,
+            None => self.together(partition, batch, now).await?,
+        };
         let last = landed.iter().filter(|one| !one.duplicate).filter_map(|one| one.place).next_back();
         if let Some((epoch, position)) = last {
             self.promise(partition, epoch, position);
