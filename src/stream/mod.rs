@@ -243,6 +243,11 @@ impl Streams {
         self.table.load().stats()
     }
 
+    /// Whether they are kept in a store, to which there is a way.
+    pub fn are_stored(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// Whether everything can be read. A store that was not reached yet may hold what a session asks for.
     pub fn is_open(&self) -> bool {
         self.table.load().partitions.iter().all(|partition| partition.is_open())
