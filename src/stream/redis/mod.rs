@@ -63,6 +63,8 @@ pub(super) struct Store {
     pub changed: Notify,
     /// The last place that was acknowledged in each partition: what an answer promised must be there, or be told.
     promised: Mutex<HashMap<u32, (Epoch, u64)>>,
+    /// Where appends are under way: whoever asks for one may be gone before it is.
+    runtime: tokio::runtime::Handle,
     /// What goes with the next append of its partition.
     waiting: together::Waiting,
     /// What keeps the tails from being read, by connection.
@@ -101,6 +103,7 @@ impl Store {
             news: Notify::new(),
             changed: Notify::new(),
             promised: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
             waiting: Mutex::default(),
             troubles: Mutex::default(),
         })

@@ -45,7 +45,7 @@ impl Store {
         };
         if first {
             let (store, partition) = (self.clone(), partition.clone());
-            tokio::spawn(async move { store.append_all(&partition).await });
+            self.runtime.spawn(async move { store.append_all(&partition).await });
         }
         landed.await.unwrap_or_else(|_| Err(Down("the append was ended".to_owned()).into()))
     }
