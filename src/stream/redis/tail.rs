@@ -26,6 +26,10 @@ const LATE: Duration = Duration::from_millis(200);
 /// While the shards are behind, how often it is looked whether they have caught up.
 const BEHIND: Duration = Duration::from_millis(2);
 
+/// Those who read have at least so long before a changed table has others begin: long enough to connect and read, so that
+/// a file that changes all the time does not keep everybody from reading.
+const LEAST: Duration = Duration::from_millis(100);
+
 /// Before anything else is known.
 const UNREACHED: &str = "the store was not reached yet";
 
@@ -75,7 +79,9 @@ pub(in crate::stream) async fn run(store: Arc<Store>, streams: Weak<Streams>) {
             tokio::spawn(async move { store.read_for_ever(&group, &streams).await })
         });
         let readers: Vec<_> = readers.collect();
+        let least = tokio::time::sleep(LEAST);
         changed.await;
+        least.await;
         readers.iter().for_each(|reader| reader.abort());
     }
 }
